@@ -1,0 +1,81 @@
+package api
+
+import (
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+var namespaces = behaviour[*corev1.Namespace]{
+	columns: "Name Status Age",
+	cells:   func(n *corev1.Namespace) []any { return []any{n.Name, n.Status.Phase, age(n.CreationTimestamp)} },
+	defaults: func(n *corev1.Namespace) {
+		setDefault(&n.Status.Phase, corev1.NamespaceActive)
+		// Every namespace can be selected by its name.
+		if n.Labels == nil {
+			n.Labels = map[string]string{}
+		}
+		if n.Name != "" {
+			n.Labels[corev1.LabelMetadataName] = n.Name
+		}
+	},
+	fields: func(n *corev1.Namespace) map[string]string {
+		return map[string]string{"status.phase": string(n.Status.Phase)}
+	},
+}
+
+var nodes = behaviour[*corev1.Node]{
+	columns: "Name Status Roles Age Version Internal-IP* External-IP* OS-Image* Kernel-Version* Container-Runtime*",
+	cells:   nodeCells,
+	validate: func(n, old *corev1.Node) field.ErrorList {
+		if old != nil && old.Spec.PodCIDR != "" && n.Spec.PodCIDR != old.Spec.PodCIDR {
+			return field.ErrorList{field.Forbidden(field.NewPath("spec", "podCIDR"), "node updates may only change labels, taints, or capacity")}
+		}
+		return nil
+	},
+	fields: func(n *corev1.Node) map[string]string {
+		unschedulable := "false"
+		if n.Spec.Unschedulable {
+			unschedulable = "true"
+		}
+		return map[string]string{"spec.unschedulable": unschedulable}
+	},
+}
+
+var leases = behaviour[*coordinationv1.Lease]{
+	columns: "Name Holder Age",
+	cells: func(l *coordinationv1.Lease) []any {
+		holder := ""
+		if l.Spec.HolderIdentity != nil {
+			holder = *l.Spec.HolderIdentity
+		}
+		return []any{l.Name, holder, age(l.CreationTimestamp)}
+	},
+}
+
+var serviceAccounts = behaviour[*corev1.ServiceAccount]{
+	columns: "Name Secrets Age",
+	cells: func(s *corev1.ServiceAccount) []any {
+		return []any{s.Name, len(s.Secrets), age(s.CreationTimestamp)}
+	},
+}
+
+var events = behaviour[*corev1.Event]{
+	columns: "Last_Seen Type Reason Object Subobject* Source* Message First_Seen* Count* Name*",
+	cells:   eventCells,
+	fields: func(e *corev1.Event) map[string]string {
+		return map[string]string{
+			"involvedObject.kind":            e.InvolvedObject.Kind,
+			"involvedObject.namespace":       e.InvolvedObject.Namespace,
+			"involvedObject.name":            e.InvolvedObject.Name,
+			"involvedObject.uid":             string(e.InvolvedObject.UID),
+			"involvedObject.apiVersion":      e.InvolvedObject.APIVersion,
+			"involvedObject.resourceVersion": e.InvolvedObject.ResourceVersion,
+			"involvedObject.fieldPath":       e.InvolvedObject.FieldPath,
+			"reason":                         e.Reason,
+			"reportingComponent":             e.ReportingController,
+			"source":                         e.Source.Component,
+			"type":                           e.Type,
+		}
+	},
+}

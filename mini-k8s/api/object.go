@@ -1,0 +1,199 @@
+// Package api is the table of the resource kinds: one row for each kind says everything that the API server, the
+// client and the command line need to know of it. The types are those of Kubernetes (k8s.io/api), so that every
+// manifest and every client of Kubernetes works with them; what is done with them is written here.
+//
+// Invariants:
+//  1. A kind is known by its row alone: to add one, add a row to Kinds.
+//  2. Defaults are filled in before validation, and both are pure functions of the object.
+//
+// In Kubernetes: each kind has a strategy (pkg/registry/core/pod/strategy.go), defaults generated from markers
+// (pkg/apis/core/v1/defaults.go), validation (pkg/apis/core/validation) and columns (pkg/printers/internalversion),
+// and converts between several versions through a hub type. Here a kind has one version and no conversion.
+package api
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Object is any API object: a pointer to a type of k8s.io/api.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Kind is one row of the table.
+type Kind struct {
+	schema.GroupVersionKind
+	Resource     string   // the plural, as in the URL: "pods"
+	ShortNames   []string // as kubectl accepts them: "po"
+	Categories   []string // "all" for what `kubectl get all` shows
+	Namespaced   bool
+	Subresources []string // "status", "scale", "log", ...
+	// Unserved lists fields that are accepted and stored but not acted on, as paths into the JSON ("spec.volumes",
+	// "spec.containers[*].livenessProbe"); a write that sets one is answered with a Warning header.
+	Unserved []string
+
+	goType   reflect.Type
+	columns  []metav1.TableColumnDefinition
+	cells    func(Object) []any
+	defaults func(Object)
+	validate func(obj, old Object) field.ErrorList
+	fields   func(Object) map[string]string
+}
+
+// behaviour is the part of a row that is written against the Go type of the kind.
+type behaviour[T Object] struct {
+	columns  string        // of a table, see parseColumns
+	cells    func(T) []any // one for each column
+	defaults func(T)
+	validate func(obj, old T) field.ErrorList // old is nil on create
+	fields   func(T) map[string]string        // for field selectors, beside metadata.name and metadata.namespace
+}
+
+// row joins the untyped and the typed part of a kind.
+func row[T Object](kind Kind, b behaviour[T]) *Kind {
+	kind.goType = reflect.TypeFor[T]().Elem()
+	kind.columns = parseColumns(b.columns)
+	kind.cells = func(o Object) []any { return b.cells(o.(T)) }
+	kind.defaults = func(o Object) {
+		if b.defaults != nil {
+			b.defaults(o.(T))
+		}
+	}
+	kind.validate = func(o, old Object) field.ErrorList {
+		if b.validate == nil {
+			return nil
+		}
+		oldTyped, _ := old.(T)
+		return b.validate(o.(T), oldTyped)
+	}
+	kind.fields = func(o Object) map[string]string {
+		if b.fields == nil {
+			return nil
+		}
+		return b.fields(o.(T))
+	}
+	return &kind
+}
+
+// New returns an empty object of the kind with its apiVersion and kind set.
+func (k *Kind) New() Object {
+	o := reflect.New(k.goType).Interface().(Object)
+	o.GetObjectKind().SetGroupVersionKind(k.GroupVersionKind)
+	return o
+}
+
+// Singular returns the name of one object in the words of kubectl: "pod".
+func (k *Kind) Singular() string { return strings.ToLower(k.Kind) }
+
+// GroupResource returns the kind as kubectl names it: "pods", "deployments.apps".
+func (k *Kind) GroupResource() schema.GroupResource {
+	return schema.GroupResource{Group: k.Group, Resource: k.Resource}
+}
+
+// HasSubresource reports whether objects of the kind have the subresource.
+func (k *Kind) HasSubresource(name string) bool {
+	for _, s := range k.Subresources {
+		if s == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Path returns the URL path of the kind's collection, or with a name of one object and with a subresource of
+// that. An empty namespace means all of them.
+func (k *Kind) Path(namespace, name, subresource string) string {
+	var b strings.Builder
+	if k.Group == "" {
+		b.WriteString("/api/" + k.Version)
+	} else {
+		b.WriteString("/apis/" + k.Group + "/" + k.Version)
+	}
+	if k.Namespaced && namespace != "" {
+		b.WriteString("/namespaces/" + namespace)
+	}
+	b.WriteString("/" + k.Resource)
+	for _, part := range []string{name, subresource} {
+		if part != "" {
+			b.WriteString("/" + part)
+		}
+	}
+	return b.String()
+}
+
+// Default fills in the fields that were left empty, as Kubernetes does.
+func (k *Kind) Default(o Object) { k.defaults(o) }
+
+// SelectableFields returns what a field selector can ask of the object.
+func (k *Kind) SelectableFields(o Object) map[string]string {
+	set := map[string]string{"metadata.name": o.GetName()}
+	if k.Namespaced {
+		set["metadata.namespace"] = o.GetNamespace()
+	}
+	for name, value := range k.fields(o) {
+		set[name] = value
+	}
+	return set
+}
+
+// KindOf returns the row of a Go type. It panics for a type that is not in the table: that is a bug in the
+// caller, not in the data.
+func KindOf[T Object]() *Kind {
+	goType := reflect.TypeFor[T]().Elem()
+	for _, kind := range Kinds {
+		if kind.goType == goType {
+			return kind
+		}
+	}
+	panic(fmt.Sprintf("api: %s is not in the table of kinds", goType))
+}
+
+// Lookup finds a kind by any name that kubectl accepts: plural, singular, short name, kind, each also with its
+// group ("deployments.apps"). It returns nil if there is none.
+func Lookup(name string) *Kind {
+	name = strings.ToLower(name)
+	for _, kind := range Kinds {
+		names := append([]string{kind.Resource, kind.Singular()}, kind.ShortNames...)
+		for _, n := range names {
+			if name == n || name == n+"."+kind.Group || name == n+"."+kind.Version+"."+kind.Group {
+				return kind
+			}
+		}
+	}
+	return nil
+}
+
+// ForGVK finds a kind by group, version and kind. It returns nil if there is none.
+func ForGVK(gvk schema.GroupVersionKind) *Kind {
+	for _, kind := range Kinds {
+		if kind.GroupVersionKind == gvk {
+			return kind
+		}
+	}
+	return nil
+}
+
+// Holds reports whether the object's Go type is that of the kind.
+func (k *Kind) Holds(o Object) bool { return reflect.TypeOf(o).Elem() == k.goType }
+
+// CopyStatus sets the status of one object to that of another, for kinds whose status is a subresource of its own:
+// who writes the object leaves the status alone, and the other way round.
+func (k *Kind) CopyStatus(from, to Object) {
+	if k.HasSubresource("status") {
+		reflect.ValueOf(to).Elem().FieldByName("Status").Set(reflect.ValueOf(from).Elem().FieldByName("Status"))
+	}
+}
+
+// SameSpec reports whether two objects ask for the same. Kinds without a spec never differ.
+func (k *Kind) SameSpec(a, b Object) bool {
+	specA, specB := reflect.ValueOf(a).Elem().FieldByName("Spec"), reflect.ValueOf(b).Elem().FieldByName("Spec")
+	return !specA.IsValid() || equal(specA.Interface(), specB.Interface())
+}

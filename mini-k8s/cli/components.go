@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/cluster"
+	"workshop/mini-k8s/master"
+	"workshop/mini-k8s/pki"
+	"workshop/mini-k8s/worker"
+
+	docker "github.com/docker/docker/client"
+	"github.com/urfave/cli/v2"
+)
+
+func masterCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "master",
+		Usage: "Run a master alone; workers join it from other machines",
+		Description: `Keeps its state over restarts. It writes a kubeconfig for the admin into --dir and tells how workers join.
+
+Examples:
+   mini-k8s master --listen 192.168.56.10:6443
+   mini-k8s master --listen 0.0.0.0:6443 --host 192.168.56.10 --dir ./state`,
+		Flags: []cli.Flag{
+			nameFlag(),
+			&cli.StringFlag{Name: "dir", Usage: "`DIR` for the state (default: " + cluster.Dir("NAME") + ")"},
+			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the API server", Value: master.DefaultListen},
+			&cli.StringSliceFlag{Name: "host", Usage: "one more name or address under which the master is reached"},
+			&cli.StringFlag{Name: "cluster-cidr", Usage: "`RANGE` of the pods' addresses", Value: master.DefaultClusterCIDR},
+			&cli.DurationFlag{Name: "node-grace", Usage: "how long a node may be silent before it counts as lost", Value: 0, DefaultText: "20s"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"},
+		},
+		Action: runMaster,
+	}
+}
+
+func runMaster(cCtx *cli.Context) error {
+	useLog(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
+	cidr, err := netip.ParsePrefix(cCtx.String("cluster-cidr"))
+	if err != nil || !cidr.Addr().Is4() || cidr.Bits() > 22 {
+		return fmt.Errorf("--cluster-cidr %q: use an IPv4 range of a /22 or larger, such as 10.244.0.0/16", cCtx.String("cluster-cidr"))
+	}
+	dir := cCtx.String("dir")
+	if dir == "" {
+		dir = cluster.Dir(cCtx.String("name"))
+	}
+	ctx := cCtx.Context
+	m, err := master.New(ctx, master.Config{Name: cCtx.String("name"), Dir: dir, Listen: cCtx.String("listen"), Hosts: cCtx.StringSlice("host"),
+		ClusterCIDR: cidr, NodeGrace: cCtx.Duration("node-grace")})
+	if err != nil {
+		return err
+	}
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	if err := m.WriteKubeconfig(kubeconfig); err != nil {
+		return errors.Join(err, m.Close())
+	}
+	fmt.Fprintf(cCtx.App.Writer, `The master is at %s.
+
+  export KUBECONFIG=%s
+  kubectl get nodes
+
+On each worker (the token is a secret: whoever has it can add a node):
+
+  mini-k8s worker --master %s --token %s
+
+`, m.URL(), kubeconfig, m.JoinURL(), m.CA.JoinToken())
+	return m.Run(ctx)
+}
+
+func workerCommand() *cli.Command {
+	hostname, _ := os.Hostname()
+	return &cli.Command{
+		Name:  "worker",
+		Usage: "Run a worker that joins a master on another machine",
+		Description: `The token is needed the first time; then the worker has a certificate, which it keeps in --dir. Stopped, it
+leaves its pods running, and goes on with them when it is started again.
+
+Examples:
+   mini-k8s worker --master https://192.168.56.10:6443 --token <secret>.<hash>
+   mini-k8s worker --master https://127.0.0.1:6443 --token <secret>.<hash> --node node-9 --runtime hollow`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "master", Usage: "`URL` of the API server", Required: true},
+			&cli.StringFlag{Name: "token", Usage: "join token, from `mini-k8s token` on the master", EnvVars: []string{"MINI_K8S_TOKEN"}},
+			&cli.StringFlag{Name: "node", Usage: "`NAME` of the node", Value: strings.ToLower(hostname)},
+			&cli.StringFlag{Name: "address", Usage: "`IP` of this machine (default: the one that reaches the master)"},
+			&cli.StringFlag{Name: "runtime", Usage: "what runs the pods: docker, or hollow to simulate them", Value: cluster.Docker},
+			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` label of the node"},
+			&cli.StringFlag{Name: "dir", Usage: "`DIR` for the certificate (default: " + cluster.Dir("worker-NAME") + ")"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"},
+		},
+		Action: runWorker,
+	}
+}
+
+func runWorker(cCtx *cli.Context) error {
+	useLog(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
+	ctx := cCtx.Context
+	node, url := cCtx.String("node"), strings.TrimSuffix(cCtx.String("master"), "/")
+	address, err := addressTowards(url, cCtx.String("address"))
+	if err != nil {
+		return err
+	}
+	labels := map[string]string{}
+	for _, label := range cCtx.StringSlice("label") {
+		key, value, ok := strings.Cut(label, "=")
+		if !ok {
+			return fmt.Errorf("--label %q: use KEY=VALUE", label)
+		}
+		labels[key] = value
+	}
+	var d *docker.Client
+	switch cCtx.String("runtime") {
+	case cluster.Hollow:
+	case cluster.Docker:
+		if d, err = cluster.ConnectDocker(ctx); err != nil {
+			return err
+		}
+		defer d.Close()
+	default:
+		return fmt.Errorf("--runtime %q: use %s or %s", cCtx.String("runtime"), cluster.Docker, cluster.Hollow)
+	}
+	dir := cCtx.String("dir")
+	if dir == "" {
+		dir = cluster.Dir("worker-" + node)
+	}
+	caPEM, pair, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node, address)
+	if err != nil {
+		return err
+	}
+	clientTLS, err := pki.ClientTLS(caPEM, pair)
+	if err != nil {
+		return err
+	}
+	serverTLS, err := pki.ServerTLS(caPEM, pair)
+	if err != nil {
+		return err
+	}
+	c := client.New(client.Config{Server: url, TLS: clientTLS, Name: "worker"})
+	info, err := master.ReadClusterInfo(ctx, c)
+	if err != nil {
+		return err
+	}
+	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: serverTLS, Docker: d,
+		ClusterCIDR: info.ClusterCIDR, Labels: labels})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cCtx.App.Writer, "Node %s works for %s. Ctrl-C stops it; its pods run on.\n", node, url)
+	return w.Run(ctx)
+}
+
+// addressTowards returns this machine's address on the way to the master, or the one that was given.
+func addressTowards(url, given string) (string, error) {
+	if given != "" {
+		if net.ParseIP(given) == nil {
+			return "", fmt.Errorf("--address %q is not an IP address", given)
+		}
+		return given, nil
+	}
+	host, ok := strings.CutPrefix(url, "https://")
+	if !ok {
+		return "", fmt.Errorf("--master %q: use https://HOST:PORT", url)
+	}
+	if !strings.Contains(host, ":") {
+		host += ":443"
+	}
+	conn, err := net.Dial("udp", host) // sends nothing; the kernel chooses the route
+	if err != nil {
+		return "", fmt.Errorf("--master %q: %w", url, err)
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).IP.String(), nil
+}
+
+func tokenCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "token",
+		Usage: "Print the token with which a worker joins the cluster of this machine",
+		Description: `Examples:
+   mini-k8s token
+   mini-k8s token --dir ./state`,
+		Flags: []cli.Flag{nameFlag(), &cli.StringFlag{Name: "dir", Usage: "`DIR` of the master's state (default: " + cluster.Dir("NAME") + ")"}},
+		Action: func(cCtx *cli.Context) error {
+			dir := cCtx.String("dir")
+			if dir == "" {
+				dir = cluster.Dir(cCtx.String("name"))
+			}
+			if _, err := os.Stat(filepath.Join(dir, "pki", "ca.crt")); err != nil {
+				return fmt.Errorf("no master keeps its state in %s: say where with --dir or --name", dir)
+			}
+			ca, err := pki.LoadOrCreate(filepath.Join(dir, "pki"))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cCtx.App.Writer, ca.JoinToken())
+			return nil
+		},
+	}
+}
+
+// clusterCommands are those that run a cluster or a part of one.
+func clusterCommands() []*cli.Command {
+	return []*cli.Command{upCommand(), downCommand(), envCommand(), masterCommand(), workerCommand(), tokenCommand()}
+}

@@ -1,0 +1,144 @@
+// Package client talks to the API server: typed access to every kind of the table in package api. It is all that
+// a component of the cluster knows of the rest of it.
+//
+// Invariants:
+//  1. An error that the server answered is a *errors.StatusError of k8s.io/apimachinery: ask it with
+//     errors.IsNotFound, errors.IsConflict and the like.
+//  2. No call outlives its context.
+//
+// In Kubernetes: client-go, whose typed clients are generated, one for each kind. Generics do that job here.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Client is a connection to the API server. It is safe for concurrent use.
+type Client struct {
+	server string
+	http   *http.Client
+	name   string
+}
+
+// Config says where the API server is and who calls.
+type Config struct {
+	Server string // "https://127.0.0.1:6443"
+	// Name is the program that calls; the server keeps it with every change, as the field manager.
+	Name string
+	TLS  *tls.Config
+	// Transport replaces the network, for a server in the same process: see InMemory.
+	Transport http.RoundTripper
+}
+
+// New returns a client. It makes no call.
+func New(config Config) *Client {
+	transport := config.Transport
+	if transport == nil {
+		transport = &http.Transport{
+			TLSClientConfig:     config.TLS,
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: 16,
+			IdleConnTimeout:     90 * time.Second,
+			TLSHandshakeTimeout: 10 * time.Second,
+		}
+	}
+	return &Client{server: strings.TrimSuffix(config.Server, "/"), http: &http.Client{Transport: transport}, name: config.Name}
+}
+
+// Named returns the same client under another name.
+func (c *Client) Named(name string) *Client {
+	return &Client{server: c.server, http: c.http, name: name}
+}
+
+// Request is one call. Path begins with a slash.
+type Request struct {
+	Method      string
+	Path        string
+	Query       url.Values
+	Body        []byte
+	ContentType string // of the body; JSON if empty
+	Accept      string // JSON if empty
+}
+
+// Do calls the server and returns the answer's body and warnings, or the Status it answered as an error.
+func (c *Client) Do(ctx context.Context, request Request) (body []byte, warnings []string, err error) {
+	response, err := c.Stream(ctx, request)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer response.Body.Close()
+	body, err = io.ReadAll(response.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s %s: read the answer: %w", request.Method, request.Path, err)
+	}
+	for _, header := range response.Header.Values("Warning") {
+		warnings = append(warnings, warningText(header))
+	}
+	return body, warnings, nil
+}
+
+// Stream is Do for an answer that comes bit by bit. The caller closes the body.
+func (c *Client) Stream(ctx context.Context, request Request) (*http.Response, error) {
+	target := c.server + request.Path
+	if len(request.Query) > 0 {
+		target += "?" + request.Query.Encode()
+	}
+	r, err := http.NewRequestWithContext(ctx, request.Method, target, bytes.NewReader(request.Body))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", request.Method, request.Path, err)
+	}
+	r.Header.Set("User-Agent", c.name)
+	r.Header.Set("Accept", orJSON(request.Accept))
+	if request.Body != nil {
+		r.Header.Set("Content-Type", orJSON(request.ContentType))
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("call the API server: %w", err)
+	}
+	if response.StatusCode >= 400 {
+		defer response.Body.Close()
+		return nil, statusError(response)
+	}
+	return response, nil
+}
+
+func orJSON(contentType string) string {
+	if contentType == "" {
+		return "application/json"
+	}
+	return contentType
+}
+
+// statusError reads the Status that came with an error, or makes one of an answer that is none.
+func statusError(response *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	var status metav1.Status
+	if err := json.Unmarshal(body, &status); err != nil || status.Kind != "Status" {
+		status = metav1.Status{Status: metav1.StatusFailure, Code: int32(response.StatusCode),
+			Message: strings.TrimSpace(response.Status + ": " + string(body))}
+	}
+	return &apierrors.StatusError{ErrStatus: status}
+}
+
+// warningText takes the text out of a header as RFC 7234 writes it: 299 - "text".
+func warningText(header string) string {
+	if _, quoted, ok := strings.Cut(header, `"`); ok {
+		if end := strings.LastIndex(quoted, `"`); end >= 0 {
+			return strings.ReplaceAll(strings.ReplaceAll(quoted[:end], `\"`, `"`), `\\`, `\`)
+		}
+	}
+	return header
+}

@@ -1,0 +1,142 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"workshop/mini-k8s/control"
+	"workshop/mini-k8s/worker/network"
+	"workshop/mini-k8s/worker/runtime"
+
+	docker "github.com/docker/docker/client"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	haltTimeout   = 30 * time.Second
+	removeTimeout = 2 * time.Minute
+	removeAtATime = 16
+)
+
+// Wait returns when the context ends or the cluster does, which it does only when a part of it has failed.
+func (c *Cluster) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-c.running:
+		c.running <- err
+		return err
+	}
+}
+
+// Down stops the cluster and removes all that it made.
+func (c *Cluster) Down() error {
+	defer c.release()
+	c.halt()
+	return c.progress.step("Removing cluster "+c.Name, func() (string, error) { return "nothing is left", c.remove() })
+}
+
+// halt ends all components; the containers stay.
+func (c *Cluster) halt() {
+	if c.stop == nil {
+		return
+	}
+	c.stop()
+	select {
+	case <-c.running:
+	case <-time.After(haltTimeout):
+	}
+}
+
+// remove takes away what the cluster has made on this machine.
+func (c *Cluster) remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
+	defer cancel()
+	var err error
+	if c.docker != nil {
+		err = removeDocker(ctx, c.docker, c.Name)
+	}
+	return errors.Join(err, os.RemoveAll(c.dir))
+}
+
+// removeDocker removes the containers, networks and packet rules of a cluster.
+func removeDocker(ctx context.Context, d *docker.Client, name string) error {
+	pods := runtime.NewDocker(d, runtime.Options{Cluster: name})
+	all, err := pods.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	var group errgroup.Group
+	group.SetLimit(removeAtATime)
+	for _, pod := range all {
+		group.Go(func() error { return pods.RemovePod(ctx, pod.UID) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return network.Remove(ctx, d, name)
+}
+
+// Down stops the cluster of the name, in whatever process it runs, and removes all that it made. It also cleans up
+// after one that was killed.
+func Down(ctx context.Context, name string, out io.Writer) error {
+	if !validName.MatchString(name) {
+		return fmt.Errorf("--name %q: use up to 20 of a-z, 0-9 and -, not at the ends", name)
+	}
+	dir := Dir(name)
+	p := &progress{out: out, start: time.Now()}
+	if isRunning(dir) {
+		process, err := runner(dir)
+		if err != nil {
+			return err
+		}
+		err = p.step("Stopping cluster "+name, func() (string, error) {
+			if err := process.Signal(syscall.SIGTERM); err != nil {
+				return "", fmt.Errorf("stop process %d (run this as the user who started it): %w", process.Pid, err)
+			}
+			return "", waitUntil(ctx, removeTimeout, func() bool { return !isRunning(dir) })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s, existed, err := loadSettings(dir)
+	if err != nil {
+		return err
+	}
+	if !existed {
+		if _, err := os.Stat(dir); err == nil {
+			return os.RemoveAll(dir)
+		}
+		fmt.Fprintf(out, "No cluster %q is left here.\n", name)
+		return nil
+	}
+	c := &Cluster{Options: Options{Name: name}, dir: dir, progress: p}
+	if s.Runtime == Docker {
+		if c.docker, err = ConnectDocker(ctx); err != nil {
+			return fmt.Errorf("its containers cannot be removed: %w", err)
+		}
+		defer c.docker.Close()
+	}
+	if c.release, err = lock(dir); err != nil {
+		return err
+	}
+	return c.Down()
+}
+
+func waitUntil(ctx context.Context, timeout time.Duration, done func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for !done() {
+		if ctx.Err() != nil {
+			return errors.New("it does not stop; kill it and call down again")
+		}
+		control.Sleep(ctx, 50*time.Millisecond)
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// DefaultName is the name of a cluster that was given none.
+const DefaultName = "mini"
+
+var validName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$`)
+
+// Home returns the directory under which clusters keep their state: $MINI_K8S_HOME, or /var/lib/mini-k8s for root,
+// whatever its HOME is, or ~/.mini-k8s.
+func Home() string {
+	if home := os.Getenv("MINI_K8S_HOME"); home != "" {
+		return home
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/mini-k8s"
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = os.TempDir()
+	}
+	return filepath.Join(home, ".mini-k8s")
+}
+
+// Dir returns where the cluster of the name keeps its state.
+func Dir(name string) string { return filepath.Join(Home(), name) }
+
+// Kubeconfig returns the path of the kubeconfig of the cluster that runs under the name. Without a name it is that
+// of the only one that runs.
+func Kubeconfig(name string) (string, error) {
+	homes := []string{Home()}
+	if os.Getenv("MINI_K8S_HOME") == "" {
+		homes = append(homes, "/var/lib/mini-k8s") // root's, for others: its kubeconfig may be theirs
+	}
+	found := map[string]string{}
+	for _, home := range homes {
+		entries, err := os.ReadDir(home)
+		if err != nil {
+			continue
+		}
+		for _, entry := range entries {
+			if dir := filepath.Join(home, entry.Name()); isRunning(dir) && (name == "" || name == entry.Name()) {
+				found[dir] = filepath.Join(dir, "kubeconfig")
+			}
+		}
+	}
+	var paths, names []string
+	for dir, path := range found {
+		paths, names = append(paths, path), append(names, filepath.Base(dir))
+	}
+	switch {
+	case len(paths) == 1:
+		return paths[0], nil
+	case len(paths) > 1:
+		return "", fmt.Errorf("several clusters run here (%s): say which with --name", strings.Join(names, ", "))
+	case name != "":
+		return "", fmt.Errorf("no cluster %q runs here: start it with `mini-k8s up --name %s`", name, name)
+	}
+	return "", errors.New("no cluster runs here: start one with `mini-k8s up`")
+}
+
+// settings are what a cluster was started with; the next `up` of the name goes on with them.
+type settings struct {
+	Listen      string `json:"listen"`
+	ClusterCIDR string `json:"clusterCIDR"`
+	Runtime     string `json:"runtime"`
+}
+
+func loadSettings(dir string) (s settings, exists bool, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		return s, false, fmt.Errorf("read what the cluster was started with: %w", err)
+	}
+	return s, true, nil
+}
+
+func (s settings) save(dir string) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "cluster.json"), append(data, '\n'), 0o644)
+}
+
+// lock makes this process the only one that runs the cluster. The kernel lets go of the lock when the process
+// ends, however it ends.
+func lock(dir string) (release func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the directory for the state: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("cluster %q runs already: stop it with `mini-k8s down --name %[1]s`, or start another with --name", filepath.Base(dir))
+	}
+	file.Truncate(0)
+	fmt.Fprintln(file, os.Getpid())
+	return func() { file.Close() }, nil
+}
+
+func isRunning(dir string) bool {
+	file, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
+}
+
+// runner returns the process that runs the cluster.
+func runner(dir string) (*os.Process, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("%s does not tell which process runs the cluster", filepath.Join(dir, "lock"))
+	}
+	return os.FindProcess(pid)
+}

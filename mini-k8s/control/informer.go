@@ -1,0 +1,313 @@
+// Package control is the kit of which every control loop is built: an informer that keeps a copy of what the API
+// server holds, a work queue that says which object to look at next, and Run for what runs side by side.
+//
+// The pattern is the same everywhere. Changes do not carry work, they only say where to look: a handler puts the
+// object's key into the queue, a worker takes it out, reads what is desired and what there is, and brings the
+// second nearer to the first. A change that is missed, doubled or late does no harm, for the next look sees all.
+//
+// Invariants:
+//  1. Objects in an informer's cache are shared by all: never change one, change a DeepCopy.
+//  2. A queue never hands the same key to two workers at a time, and never loses one.
+//  3. After WaitFor(revision) a cache shows every change up to that revision.
+//
+// In Kubernetes: client-go's tools/cache (Reflector, SharedInformer, Indexer) and util/workqueue; KEP-5504 makes
+// revisions comparable there, too.
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/client"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// Informer keeps a copy of a selection of objects: it lists them once and follows the changes from there.
+type Informer[T api.Object] struct {
+	resource  client.Resource[T]
+	selection client.Selection
+
+	mu       sync.RWMutex // guards all below
+	objects  map[string]T
+	indexes  map[string]*index[T]
+	handlers map[int]func(old, new T)
+	nextID   int
+	synced   bool
+	revision int64
+	moved    chan struct{} // closed and replaced whenever revision or synced changed
+}
+
+// index finds objects by values that a function takes from them.
+type index[T api.Object] struct {
+	values func(T) []string
+	keys   map[string]map[string]T // value -> key -> object
+}
+
+// NewInformer returns an informer that does nothing until Run.
+func NewInformer[T api.Object](resource client.Resource[T], selection client.Selection) *Informer[T] {
+	return &Informer[T]{
+		resource: resource, selection: selection,
+		objects: map[string]T{}, indexes: map[string]*index[T]{}, handlers: map[int]func(old, new T){},
+		moved: make(chan struct{}),
+	}
+}
+
+// Key names an object within its kind: "default/web-1", or "node-1" for what has no namespace.
+func Key(o api.Object) string { return JoinKey(o.GetNamespace(), o.GetName()) }
+
+// JoinKey makes a key of its parts.
+func JoinKey(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
+}
+
+// Get returns the object of the key and whether there is one.
+func (i *Informer[T]) Get(key string) (T, bool) {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	o, ok := i.objects[key]
+	return o, ok
+}
+
+// List returns all objects, in no order.
+func (i *Informer[T]) List() []T {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	return slices.Collect(maps.Values(i.objects))
+}
+
+// Index names a way to find objects: by the values that the function takes from them. Naming one again does nothing.
+func (i *Informer[T]) Index(name string, values func(T) []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.indexes[name] != nil {
+		return
+	}
+	x := &index[T]{values: values, keys: map[string]map[string]T{}}
+	for key, o := range i.objects {
+		x.put(key, o)
+	}
+	i.indexes[name] = x
+}
+
+// ByIndex returns the objects that the named index has under the value, in no order.
+func (i *Informer[T]) ByIndex(name, value string) []T {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	return slices.Collect(maps.Values(i.indexes[name].keys[value]))
+}
+
+// Subscribe calls handler for every object that is there, with a zero old, and from then on for every change:
+// old is zero for a new object, new is zero for one that is gone. It calls one at a time, in order, until the
+// context ends; the handler must be quick and must not call the informer.
+func (i *Informer[T]) Subscribe(ctx context.Context, handler func(old, new T)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var none T
+	for _, o := range i.objects {
+		handler(none, o)
+	}
+	id := i.nextID
+	i.nextID++
+	i.handlers[id] = handler
+	context.AfterFunc(ctx, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.handlers, id)
+	})
+}
+
+// WaitSynced returns once the cache has been filled for the first time.
+func (i *Informer[T]) WaitSynced(ctx context.Context) error {
+	return i.waitUntil(ctx, func() bool { return i.synced })
+}
+
+// WaitFor returns once the cache shows all changes up to the revision. A loop that has written waits for its own
+// last write before it decides again: so it never makes a second time what it has just made.
+func (i *Informer[T]) WaitFor(ctx context.Context, revision int64) error {
+	return i.waitUntil(ctx, func() bool { return i.revision >= revision })
+}
+
+func (i *Informer[T]) waitUntil(ctx context.Context, done func() bool) error {
+	for {
+		i.mu.RLock()
+		ok, moved := done(), i.moved
+		i.mu.RUnlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Run lists and watches until the context ends. When the connection breaks it goes on where it was, and when
+// the server has forgotten that place it lists again.
+func (i *Informer[T]) Run(ctx context.Context) error {
+	backoff := NewBackoff(50*time.Millisecond, 5*time.Second)
+	listed := false
+	for ctx.Err() == nil {
+		err := error(nil)
+		if !listed {
+			if err = i.list(ctx); err == nil {
+				listed = true
+			}
+		}
+		if listed {
+			started := time.Now()
+			err = i.watch(ctx)
+			listed = client.IsEnded(err)
+			if time.Since(started) > time.Second {
+				backoff.Reset()
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		slog.Debug("watch ended, going on", "resource", i.resource.Kind().Resource, "reason", err)
+		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+			slog.Warn("may not watch", "resource", i.resource.Kind().Resource, "reason", err)
+		}
+		Sleep(ctx, backoff.Next())
+	}
+	return ctx.Err()
+}
+
+// list makes the cache equal to what the server holds and tells the handlers what that changed.
+func (i *Informer[T]) list(ctx context.Context) error {
+	list, err := i.resource.List(ctx, i.selection)
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	gone := make(map[string]T, len(i.objects))
+	for key, o := range i.objects {
+		gone[key] = o
+	}
+	for _, o := range list.Items {
+		delete(gone, Key(o))
+		i.put(o)
+	}
+	for _, o := range gone {
+		i.remove(o)
+	}
+	i.synced = true
+	i.advance(list.ResourceVersion)
+	return nil
+}
+
+func (i *Informer[T]) watch(ctx context.Context) error {
+	i.mu.RLock()
+	revision := strconv.FormatInt(i.revision, 10)
+	i.mu.RUnlock()
+	for event, err := range i.resource.Watch(ctx, i.selection, revision) {
+		if err != nil {
+			return err
+		}
+		i.mu.Lock()
+		switch event.Type {
+		case watch.Added, watch.Modified:
+			i.put(event.Object)
+		case watch.Deleted:
+			i.remove(event.Object)
+		}
+		i.advance(event.Object.GetResourceVersion())
+		i.mu.Unlock()
+	}
+	return errors.New("watch ended")
+}
+
+func (i *Informer[T]) put(o T) {
+	key := Key(o)
+	old, existed := i.objects[key]
+	if existed && old.GetResourceVersion() == o.GetResourceVersion() {
+		return
+	}
+	if existed && old.GetUID() != o.GetUID() { // deleted and made again while nobody watched
+		i.remove(old)
+		var none T
+		old, existed = none, false
+	}
+	i.objects[key] = o
+	for _, x := range i.indexes {
+		if existed {
+			x.remove(key, old)
+		}
+		x.put(key, o)
+	}
+	for _, handler := range i.handlers {
+		handler(old, o)
+	}
+}
+
+func (i *Informer[T]) remove(o T) {
+	key := Key(o)
+	old, existed := i.objects[key]
+	if !existed {
+		return
+	}
+	delete(i.objects, key)
+	for _, x := range i.indexes {
+		x.remove(key, old)
+	}
+	var none T
+	for _, handler := range i.handlers {
+		handler(old, none)
+	}
+}
+
+func (i *Informer[T]) advance(resourceVersion string) {
+	if revision := Revision(resourceVersion); revision > i.revision {
+		i.revision = revision
+	}
+	close(i.moved)
+	i.moved = make(chan struct{})
+}
+
+// Revision reads a resourceVersion. In Kubernetes it was opaque for clients until KEP-5504.
+func Revision(resourceVersion string) int64 {
+	revision, _ := strconv.ParseInt(resourceVersion, 10, 64)
+	return revision
+}
+
+func (x *index[T]) put(key string, o T) {
+	for _, value := range x.values(o) {
+		if x.keys[value] == nil {
+			x.keys[value] = map[string]T{}
+		}
+		x.keys[value][key] = o
+	}
+}
+
+func (x *index[T]) remove(key string, o T) {
+	for _, value := range x.values(o) {
+		delete(x.keys[value], key)
+		if len(x.keys[value]) == 0 {
+			delete(x.keys, value)
+		}
+	}
+}
+
+// ByOwner is an index by the UID of the controller that an object belongs to; "" for those that belong to none.
+func ByOwner[T api.Object](o T) []string {
+	if owner := metav1.GetControllerOfNoCopy(o); owner != nil {
+		return []string{string(owner.UID)}
+	}
+	return []string{""}
+}

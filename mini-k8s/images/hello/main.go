@@ -1,0 +1,117 @@
+// Hello is the program that the workshop deploys: a web server that says which pod answered.
+//
+//	hello              serve on $PORT (8080); GET / tells pod, node and version, GET /healthz is 200
+//	hello exit N       end at once with that code: a crash loop in one line
+//	hello sleep [N]    run N seconds, or until it is told to end
+//	hello log N        write N lines to standard output and as many to standard error, then end
+//	hello get URL      print what the URL answers: a curl for an image that has no shell
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	log.SetOutput(os.Stdout)
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	args := append(os.Args[1:], "", "")
+	number, _ := strconv.Atoi(args[1]) // 0 if there is none
+	var err error
+	switch args[0] {
+	case "":
+		err = serve(ctx)
+	case "exit":
+		os.Exit(number)
+	case "sleep":
+		sleep(ctx, number)
+	case "log":
+		for i := range number {
+			fmt.Fprintln(os.Stdout, "line", i+1)
+			fmt.Fprintln(os.Stderr, "error line", i+1)
+		}
+	case "get":
+		err = get(ctx, args[1])
+	default:
+		err = fmt.Errorf("hello knows exit, sleep, log and get, not %q", args[0])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hello:", err)
+		os.Exit(1)
+	}
+}
+
+// serve answers until the context ends, then finishes the requests that it has.
+func serve(ctx context.Context) error {
+	host, _ := os.Hostname()
+	pod := cmp.Or(os.Getenv("POD_NAME"), host)
+	greeting := fmt.Sprintf("hello from %s on %s, version %s\n", pod,
+		cmp.Or(os.Getenv("NODE_NAME"), "an unknown node"), cmp.Or(os.Getenv("VERSION"), "unknown"))
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		log.Printf("%s %s from %s", r.Method, r.URL.Path, r.RemoteAddr)
+		io.WriteString(w, greeting)
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })
+	server := &http.Server{Addr: ":" + cmp.Or(os.Getenv("PORT"), "8080"), Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	log.Printf("listening on %s; I say: %s", server.Addr, greeting[:len(greeting)-1])
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Print("told to end: finishing open requests")
+	drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, seconds int) {
+	if seconds > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+		defer cancel()
+	}
+	<-ctx.Done()
+}
+
+func get(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(os.Stdout, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode >= 400 {
+		return fmt.Errorf("GET %s: %s", url, response.Status)
+	}
+	return nil
+}

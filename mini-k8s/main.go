@@ -1,0 +1,41 @@
+// Command mini-k8s is a whole small Kubernetes in one binary: a master, a worker, and the commands to use them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/cli"
+	"workshop/mini-k8s/cluster"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func main() {
+	cli.DefaultKubeconfig = func() (string, error) { return cluster.Kubeconfig("") }
+	app := &urfave.App{
+		Name:  "mini-k8s",
+		Usage: "a Kubernetes that one person can read",
+		Description: `Start a cluster on this machine and look at it:
+
+   mini-k8s up
+   mini-k8s get pods -o wide
+
+Any kubectl works as well: eval "$(mini-k8s env)"`,
+		Version:         api.KubernetesVersion,
+		Commands:        cli.Commands(),
+		HideVersion:     true,
+		HideHelpCommand: true,
+	}
+	// The first Ctrl-C ends the command in good order, a second one at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	if err := app.RunContext(ctx, cli.Arrange(app, os.Args)); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,93 @@
+package kubelet
+
+import (
+	"fmt"
+	"strings"
+
+	"workshop/mini-k8s/worker/runtime"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// environment returns a container's variables, with references to the pod's own fields resolved (the downward API)
+// and $(NAME) replaced by the variable of that name, if it stands before.
+func environment(pod *corev1.Pod, c *corev1.Container, podIP, hostIP string) ([]string, error) {
+	known := map[string]string{}
+	env := make([]string, 0, len(c.Env))
+	for _, v := range c.Env {
+		value := expand(v.Value, known)
+		if v.ValueFrom != nil && v.ValueFrom.FieldRef != nil {
+			var err error
+			if value, err = fieldOf(pod, v.ValueFrom.FieldRef.FieldPath, podIP, hostIP); err != nil {
+				return nil, fmt.Errorf("env %s: %w", v.Name, err)
+			}
+		}
+		known[v.Name] = value
+		env = append(env, v.Name+"="+value)
+	}
+	return env, nil
+}
+
+// fieldOf returns what a fieldRef may ask for.
+func fieldOf(pod *corev1.Pod, path, podIP, hostIP string) (string, error) {
+	fields := map[string]string{
+		"metadata.name": pod.Name, "metadata.namespace": pod.Namespace, "metadata.uid": string(pod.UID),
+		"spec.nodeName": pod.Spec.NodeName, "spec.serviceAccountName": pod.Spec.ServiceAccountName,
+		"status.podIP": podIP, "status.podIPs": podIP, "status.hostIP": hostIP, "status.hostIPs": hostIP,
+	}
+	if value, ok := fields[path]; ok {
+		return value, nil
+	}
+	for prefix, set := range map[string]map[string]string{"metadata.labels['": pod.Labels, "metadata.annotations['": pod.Annotations} {
+		if key, ok := strings.CutPrefix(path, prefix); ok && strings.HasSuffix(key, "']") {
+			return set[strings.TrimSuffix(key, "']")], nil
+		}
+	}
+	return "", fmt.Errorf("fieldRef: %q cannot be referred to", path)
+}
+
+// expand replaces $(NAME) where the name is known, and $$ by a single one.
+func expand(text string, known map[string]string) string {
+	var out strings.Builder
+	for {
+		before, after, found := strings.Cut(text, "$")
+		out.WriteString(before)
+		if !found {
+			return out.String()
+		}
+		if rest, ok := strings.CutPrefix(after, "$"); ok {
+			out.WriteByte('$')
+			text = rest
+			continue
+		}
+		if inner, ok := strings.CutPrefix(after, "("); ok {
+			if name, rest, ok := strings.Cut(inner, ")"); ok {
+				if value, ok := known[name]; ok {
+					out.WriteString(value)
+					text = rest
+					continue
+				}
+			}
+		}
+		out.WriteByte('$')
+		text = after
+	}
+}
+
+// specOf returns what the runtime is to start. Arguments refer to variables just as these refer to each other.
+func specOf(c *corev1.Container, attempt int, env []string) runtime.ContainerSpec {
+	known := map[string]string{}
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		known[name] = value
+	}
+	expandAll := func(words []string) []string {
+		var out []string
+		for _, w := range words {
+			out = append(out, expand(w, known))
+		}
+		return out
+	}
+	return runtime.ContainerSpec{Name: c.Name, Image: c.Image, Attempt: attempt, Command: expandAll(c.Command), Args: expandAll(c.Args),
+		WorkingDir: c.WorkingDir, Env: env, Resources: c.Resources, TTY: c.TTY, Stdin: c.Stdin}
+}

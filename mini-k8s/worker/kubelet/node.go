@@ -1,0 +1,195 @@
+package kubelet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	goruntime "runtime"
+	"time"
+
+	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/control"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// heartbeat is how often a node renews its lease; the node controller's grace is four times that.
+	heartbeat = 5 * time.Second
+	// leaseSeconds is what the lease says of itself, for people who read it.
+	leaseSeconds = 20
+	maxPods      = 110
+)
+
+// Node is the node's own entry in the API server: it keeps it there, keeps it true, and renews the lease that says
+// the node is alive.
+type Node struct {
+	Config
+	Labels map[string]string
+	Ready  func() (bool, string) // whether pods can run, and if not, why
+	nodes  client.Resource[*corev1.Node]
+	leases client.Resource[*coordinationv1.Lease]
+	self   *control.Informer[*corev1.Node]
+	info   corev1.NodeSystemInfo
+	room   corev1.ResourceList
+}
+
+// NewNode returns a node that is not registered until Run.
+func NewNode(config Config, ready func() (bool, string)) *Node {
+	config.Client = config.Client.Named("kubelet")
+	nodes := client.Of[*corev1.Node](config.Client)
+	return &Node{Config: config, Ready: ready, nodes: nodes, leases: client.Of[*coordinationv1.Lease](config.Client),
+		self: control.NewInformer(nodes, client.Selection{Fields: "metadata.name=" + config.Node})}
+}
+
+// Run registers the node and keeps its entry until the context ends.
+func (n *Node) Run(ctx context.Context) error {
+	version, err := n.Runtime.Version(ctx)
+	if err != nil {
+		return err
+	}
+	n.info = systemInfo(n.Runtime.Name() + "://" + version)
+	n.room = capacity()
+	queue := control.NewQueue("node status")
+	return control.Run(ctx,
+		control.Component{Name: "watch", Run: n.self.Run},
+		control.Component{Name: "lease", Run: n.keepLease},
+		control.Component{Name: "status", Run: func(ctx context.Context) error {
+			if err := n.self.WaitSynced(ctx); err != nil {
+				return err
+			}
+			queue.Add(n.Node)
+			// Whatever is said of this node, by whomever, is looked at: only we know whether it is true.
+			n.self.Subscribe(ctx, func(_, _ *corev1.Node) { queue.Add(n.Node) })
+			return queue.Run(ctx, 1, n.reconcile)
+		}},
+	)
+}
+
+// PodCIDR waits until the master has given the node its range of pod addresses.
+func (n *Node) PodCIDR(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	given := make(chan string, 1)
+	n.self.Subscribe(ctx, func(_, node *corev1.Node) {
+		if node != nil && node.Spec.PodCIDR != "" {
+			select {
+			case given <- node.Spec.PodCIDR:
+			default:
+			}
+		}
+	})
+	select {
+	case podCIDR := <-given:
+		return podCIDR, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// Refresh reports the node's status if it has changed, for a caller who knows that it has.
+func (n *Node) Refresh(ctx context.Context) error { return n.reconcile(ctx, n.Node) }
+
+// reconcile makes the node's entry say what is true.
+func (n *Node) reconcile(ctx context.Context, name string) error {
+	node, ok := n.self.Get(name)
+	if !ok {
+		created, err := n.nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: n.labels()}})
+		if apierrors.IsAlreadyExists(err) {
+			created, err = n.nodes.Get(ctx, "", name)
+		}
+		if err != nil {
+			return fmt.Errorf("register: %w", err)
+		}
+		slog.Info("node registered", "node", name)
+		node = created
+	}
+	changed := node.DeepCopy()
+	n.setStatus(&changed.Status)
+	if equality.Semantic.DeepEqual(node.Status, changed.Status) {
+		return nil
+	}
+	changed.ResourceVersion = "" // the status is ours, whoever else changes the node
+	if _, err := n.nodes.UpdateStatus(ctx, changed); err != nil {
+		return fmt.Errorf("report status: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) labels() map[string]string {
+	labels := map[string]string{corev1.LabelHostname: n.Node, corev1.LabelOSStable: goruntime.GOOS, corev1.LabelArchStable: goruntime.GOARCH}
+	maps.Copy(labels, n.Labels)
+	return labels
+}
+
+func (n *Node) setStatus(status *corev1.NodeStatus) {
+	status.Capacity, status.Allocatable = n.room, n.room
+	status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}}
+	status.DaemonEndpoints.KubeletEndpoint.Port = n.Port
+	status.NodeInfo = n.info
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
+	if ok, why := n.Ready(); !ok {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", why
+	}
+	now := metav1.Now().Rfc3339Copy()
+	ready.LastHeartbeatTime, ready.LastTransitionTime = now, now
+	for i, c := range status.Conditions {
+		if c.Type != ready.Type {
+			continue
+		}
+		if c.Status == ready.Status {
+			ready.LastTransitionTime = c.LastTransitionTime
+			if c.Reason == ready.Reason && c.Message == ready.Message {
+				ready.LastHeartbeatTime = c.LastHeartbeatTime // the lease is the heartbeat
+			}
+		}
+		status.Conditions[i] = ready
+		return
+	}
+	status.Conditions = append(status.Conditions, ready)
+}
+
+// keepLease renews the node's lease, or makes it (KEP-589).
+func (n *Node) keepLease(ctx context.Context) error {
+	for ctx.Err() == nil {
+		now := metav1.NowMicro()
+		renewal := map[string]any{"spec": map[string]any{"renewTime": now}}
+		_, err := n.leases.Patch(ctx, corev1.NamespaceNodeLease, n.Node, "", types.MergePatchType, renewal)
+		if apierrors.IsNotFound(err) {
+			seconds := int32(leaseSeconds)
+			_, err = n.leases.Create(ctx, &coordinationv1.Lease{
+				ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: n.Node},
+				Spec:       coordinationv1.LeaseSpec{HolderIdentity: &n.Node, LeaseDurationSeconds: &seconds, RenewTime: &now},
+			})
+		}
+		if err != nil && ctx.Err() == nil {
+			slog.Warn("cannot renew the lease", "node", n.Node, "reason", err)
+		}
+		control.Sleep(ctx, heartbeat)
+	}
+	return ctx.Err()
+}
+
+// capacity returns what the machine has. Several workers on one machine each report all of it.
+func capacity() corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(memoryBytes(), resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}
+}
+
+func systemInfo(containerRuntime string) corev1.NodeSystemInfo {
+	return corev1.NodeSystemInfo{
+		OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: osImage(), KernelVersion: kernelVersion(),
+		ContainerRuntimeVersion: containerRuntime, KubeletVersion: api.KubernetesVersion,
+	}
+}

@@ -1,0 +1,103 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+
+	"github.com/docker/docker/client"
+)
+
+// use is a range of addresses that somebody has.
+type use struct {
+	prefix netip.Prefix
+	by     string
+}
+
+// FreeCIDR returns the range that was asked for, or an error that tells who has part of it already. With nothing
+// asked it returns the first free one of 10.244.0.0/16, 10.245.0.0/16 and so on. The bridges that this cluster has
+// left here do not count. It is for new clusters: of a running one the routes to its other machines do count.
+func FreeCIDR(ctx context.Context, docker *client.Client, cluster, asked string) (string, error) {
+	candidates := []string{asked}
+	if asked == "" {
+		candidates = nil
+		for second := 244; second < 256; second++ {
+			candidates = append(candidates, fmt.Sprintf("10.%d.0.0/16", second))
+		}
+	}
+	used, err := usedRanges(ctx, docker, cluster)
+	if err != nil {
+		return "", err
+	}
+	var taken error
+	for _, candidate := range candidates {
+		prefix, err := netip.ParsePrefix(candidate)
+		if err != nil {
+			return "", fmt.Errorf("address range: %w", err)
+		}
+		if taken = conflict(prefix, used); taken == nil {
+			return prefix.Masked().String(), nil
+		}
+	}
+	return "", fmt.Errorf("choose another address range: %w", taken)
+}
+
+func conflict(prefix netip.Prefix, used []use) error {
+	for _, u := range used {
+		if u.prefix.Overlaps(prefix) {
+			return fmt.Errorf("%s overlaps %s of %s", prefix, u.prefix, u.by)
+		}
+	}
+	return nil
+}
+
+// usedRanges are those of Docker's networks and of the host's routes; each interface that is up has its route.
+func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]use, error) {
+	networks, err := list(ctx, docker)
+	if err != nil {
+		return nil, err
+	}
+	var used []use
+	own := map[string]bool{} // this cluster's bridges
+	for _, n := range networks {
+		if n.Labels[labelCluster] == cluster {
+			own[n.Options[optionBridge]] = true
+			continue
+		}
+		for _, config := range n.IPAM.Config {
+			if prefix, err := netip.ParsePrefix(config.Subnet); err == nil {
+				used = append(used, use{prefix, "Docker network " + n.Name})
+			}
+		}
+	}
+	routes, err := run(ctx, "", "ip", "-json", "-4", "route")
+	if errors.Is(err, exec.ErrNotFound) { // not Linux: Docker is in a virtual machine, whose routes are not ours to see
+		return used, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	found, err := parseRoutes(routes, own)
+	return append(used, found...), err
+}
+
+// parseRoutes leaves out the default route, which overlaps everything, and those through our own bridges.
+func parseRoutes(text string, own map[string]bool) ([]use, error) {
+	var routes []struct{ Dst, Dev string }
+	if err := json.Unmarshal([]byte(text), &routes); err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	var used []use
+	for _, r := range routes {
+		if addr, err := netip.ParseAddr(r.Dst); err == nil { // a single machine
+			r.Dst = netip.PrefixFrom(addr, addr.BitLen()).String()
+		}
+		if prefix, err := netip.ParsePrefix(r.Dst); err == nil && prefix.Bits() > 0 && !own[r.Dev] { // "default" is none
+			used = append(used, use{prefix, "a route through " + r.Dev})
+		}
+	}
+	return used, nil
+}

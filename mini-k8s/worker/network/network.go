@@ -1,0 +1,199 @@
+// Package network connects the pods of a cluster. Each node has a range of addresses and a bridge, which is a Docker
+// network; packets go from bridge to bridge by the host's own routing, with their addresses as they are. The same
+// holds for nodes that are machines and for several nodes on one Docker.
+//
+// Invariants:
+//  1. Pods reach pods with no address translation; only packets that leave the cluster's range are masqueraded.
+//  2. All that is made here carries the cluster's name (label, comment, table), so that Remove finds all of it and
+//     nothing else.
+//  3. Ensure can be called again at any time: it repairs what is missing and leaves what is right.
+//
+// In Kubernetes: a network plugin's work (the Container Network Interface). This one does what the bridge plugin and
+// flannel's host-gw do; others build tunnels (VXLAN) or route with BGP or eBPF, and enforce network policies.
+package network
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"regexp"
+	"strconv"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/client"
+)
+
+// ErrSameNodeOnly says that the bridge is there but not the packet rules, which take Linux, root and a Docker on this
+// machine: pods reach the pods of their own node only.
+var ErrSameNodeOnly = errors.New("no rights to set packet rules: pods reach only the pods on their own node")
+
+const (
+	labelCluster = "mini-k8s.cluster"
+	labelNode    = "mini-k8s.node"
+
+	optionBridge = "com.docker.network.bridge.name"
+)
+
+// Config of one node's network.
+type Config struct {
+	Cluster, Node string
+	PodCIDR       string // the node's part of the cluster's
+	ClusterCIDR   string
+}
+
+// Ensure makes or repairs the node's bridge and the packet rules and returns the name of the Docker network. With
+// ErrSameNodeOnly the name is good nevertheless.
+func Ensure(ctx context.Context, docker *client.Client, config Config) (name string, err error) {
+	if err := config.validate(); err != nil {
+		return "", err
+	}
+	ruled := canSetRules(docker)
+	name, err = ensureBridge(ctx, docker, config, ruled)
+	if err != nil {
+		return "", err
+	}
+	if !ruled {
+		return name, ErrSameNodeOnly
+	}
+	return name, ensureRules(ctx, config.Cluster, config.ClusterCIDR)
+}
+
+// Remove takes away the networks, rules and tables of all nodes of the cluster on this machine. Its containers must
+// be gone. It goes on after a failure and returns all of them.
+func Remove(ctx context.Context, docker *client.Client, cluster string) error {
+	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+cluster))
+	failures := []error{err}
+	for _, n := range found {
+		if err := docker.NetworkRemove(ctx, n.ID); err != nil && !cerrdefs.IsNotFound(err) {
+			failures = append(failures, fmt.Errorf("remove network %s: %w", n.Name, err))
+		}
+	}
+	if canSetRules(docker) {
+		failures = append(failures, removeRules(ctx, cluster))
+	}
+	return errors.Join(failures...)
+}
+
+// Name returns the name of the node's Docker network.
+func Name(cluster, node string) string { return fmt.Sprintf("mini-k8s-%s-%s", cluster, node) }
+
+// Bridge returns the name of the node's bridge as the host's network device; Linux allows it 15 characters.
+func Bridge(cluster, node string) string {
+	return fmt.Sprintf("mk8s-%x", sha256.Sum256([]byte(cluster+"/"+node)))[:15]
+}
+
+// names end up in rules, tables and labels, where a space or a quote would do harm.
+var names = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+
+func (c Config) validate() error {
+	for _, name := range []string{c.Cluster, c.Node} {
+		if !names.MatchString(name) {
+			return fmt.Errorf("%q cannot name a cluster or node: use a-z, 0-9 and -", name)
+		}
+	}
+	pods, err := netip.ParsePrefix(c.PodCIDR)
+	if err != nil {
+		return fmt.Errorf("pod range of node %s: %w", c.Node, err)
+	}
+	all, err := netip.ParsePrefix(c.ClusterCIDR)
+	if err != nil {
+		return fmt.Errorf("pod range of the cluster: %w", err)
+	}
+	if !all.Contains(pods.Addr()) || pods.Bits() < all.Bits() {
+		return fmt.Errorf("pod range %s of node %s is not within the cluster's %s", pods, c.Node, all)
+	}
+	return nil
+}
+
+func ensureBridge(ctx context.Context, docker *client.Client, config Config, ruled bool) (string, error) {
+	wanted, err := bridge(ctx, docker, config, ruled)
+	if err != nil {
+		return "", err
+	}
+	name := Name(config.Cluster, config.Node)
+	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+config.Cluster), filters.Arg("label", labelNode+"="+config.Node))
+	if err != nil {
+		return "", err
+	}
+	for _, n := range found {
+		wrong := difference(n, wanted)
+		if wrong == "" && ruled && deviceIsMissing(config) {
+			wrong = "the device " + Bridge(config.Cluster, config.Node) + " is missing"
+		}
+		if wrong == "" {
+			return n.Name, nil
+		}
+		n, err := docker.NetworkInspect(ctx, n.ID, network.InspectOptions{}) // the list does not tell of containers
+		if err != nil {
+			return "", fmt.Errorf("inspect network %s: %w", name, err)
+		}
+		if len(n.Containers) > 0 {
+			return "", fmt.Errorf("network %s does not fit (%s) and %d containers use it; delete the pods of node %s first",
+				n.Name, wrong, len(n.Containers), config.Node)
+		}
+		if err := docker.NetworkRemove(ctx, n.ID); err != nil {
+			return "", fmt.Errorf("remove network %s, which does not fit (%s): %w", n.Name, wrong, err)
+		}
+	}
+	if _, err := docker.NetworkCreate(ctx, name, wanted); err != nil {
+		return "", fmt.Errorf("create network %s with range %s: %w", name, config.PodCIDR, err)
+	}
+	return name, nil
+}
+
+// bridge describes the Docker network. Docker's own masquerading hides a pod's address from the pods on other nodes,
+// so it is off where our rules can do better.
+func bridge(ctx context.Context, docker *client.Client, config Config, ruled bool) (network.CreateOptions, error) {
+	version, err := docker.ServerVersion(ctx)
+	if err != nil {
+		return network.CreateOptions{}, fmt.Errorf("ask Docker for its version: %w", err)
+	}
+	pods := netip.MustParsePrefix(config.PodCIDR).Masked()
+	options := network.CreateOptions{
+		Driver: "bridge",
+		IPAM: &network.IPAM{Driver: "default", Config: []network.IPAMConfig{
+			{Subnet: pods.String(), Gateway: pods.Addr().Next().String()}}},
+		Options: map[string]string{
+			optionBridge: Bridge(config.Cluster, config.Node),
+			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!ruled),
+		},
+		Labels: map[string]string{labelCluster: config.Cluster, labelNode: config.Node},
+	}
+	// From Engine 28 on (API 1.48) Docker drops what comes straight to a container's address, unless told not to.
+	if ruled && versions.GreaterThanOrEqualTo(version.APIVersion, "1.48") {
+		options.Options["com.docker.network.bridge.gateway_mode_ipv4"] = "nat-unprotected"
+	}
+	return options, nil
+}
+
+// difference says in what a network is not the one that we want; empty if it is.
+func difference(found network.Summary, wanted network.CreateOptions) string {
+	subnet := wanted.IPAM.Config[0].Subnet
+	switch {
+	case len(found.IPAM.Config) != 1 || found.IPAM.Config[0].Subnet != subnet:
+		return fmt.Sprintf("its range is %v, not %s", found.IPAM.Config, subnet)
+	case !maps.Equal(found.Options, wanted.Options):
+		return fmt.Sprintf("its options are %v, not %v", found.Options, wanted.Options)
+	}
+	return ""
+}
+
+func deviceIsMissing(config Config) bool {
+	_, err := os.Stat("/sys/class/net/" + Bridge(config.Cluster, config.Node))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func list(ctx context.Context, docker *client.Client, labels ...filters.KeyValuePair) ([]network.Summary, error) {
+	found, err := docker.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(labels...)})
+	if err != nil {
+		return nil, fmt.Errorf("list Docker's networks: %w", err)
+	}
+	return found, nil
+}

@@ -1,0 +1,119 @@
+package network
+
+// The packet rules. Docker drops what goes from one of its bridges to another; DOCKER-USER is the chain that it
+// keeps for others to say otherwise. (An accept in a chain of our own would not do: each hook's drop is final.)
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"github.com/docker/docker/client"
+)
+
+// canSetRules tells whether this process may set packet rules where Docker's bridges are.
+func canSetRules(docker *client.Client) bool {
+	return runtime.GOOS == "linux" && os.Geteuid() == 0 && strings.HasPrefix(docker.DaemonHost(), "unix://")
+}
+
+// Limits says what does not work because packet rules cannot be set here, or "".
+func Limits() string {
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		return ErrSameNodeOnly.Error() + " (on Linux, run this as root)"
+	}
+	return ""
+}
+
+func comment(cluster string) string { return "mini-k8s/" + cluster }
+func table(cluster string) string   { return "mini-k8s-" + cluster }
+
+// accepts are the rules that let packets from and to pods through. Two: one that asked for both addresses at once
+// would stop other machines, whose addresses are not pods'.
+func accepts(cluster, cidr string) [][]string {
+	mark := []string{"-m", "comment", "--comment", comment(cluster), "-j", "ACCEPT"}
+	return [][]string{append([]string{"-s", cidr}, mark...), append([]string{"-d", cidr}, mark...)}
+}
+
+// masquerade is the table in which pods that leave the cluster get the host's address. Creating it, deleting it and
+// creating it again in one transaction replaces it, whether or not it was there, with no moment without it.
+func masquerade(cluster, cidr string) string {
+	return fmt.Sprintf(`table ip %[1]s
+delete table ip %[1]s
+table ip %[1]s {
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr %[2]s ip daddr != %[2]s masquerade
+	}
+}
+`, table(cluster), cidr)
+}
+
+func ensureRules(ctx context.Context, cluster, cidr string) error {
+	for _, rule := range accepts(cluster, cidr) {
+		if _, err := run(ctx, "", "iptables", append([]string{"-w", "-C", "DOCKER-USER"}, rule...)...); err == nil {
+			continue // it is there
+		}
+		if _, err := run(ctx, "", "iptables", append([]string{"-w", "-I", "DOCKER-USER"}, rule...)...); err != nil {
+			return fmt.Errorf("let packets from and to pods pass: %w", err)
+		}
+	}
+	if _, err := run(ctx, masquerade(cluster, cidr), "nft", "-f", "-"); err != nil {
+		return fmt.Errorf("masquerade what leaves the cluster: %w", err)
+	}
+	return nil
+}
+
+// removeRules goes by the comment and the table's name, so that it finds those of an earlier range as well. Where a
+// tool is not installed it cannot have left anything.
+func removeRules(ctx context.Context, cluster string) error {
+	var failures []error
+	rules, err := run(ctx, "", "iptables", "-w", "-S")
+	if !errors.Is(err, exec.ErrNotFound) {
+		failures = append(failures, err)
+	}
+	for _, rule := range deletions(rules, cluster) {
+		_, err := run(ctx, "", "iptables", append([]string{"-w"}, rule...)...)
+		failures = append(failures, err)
+	}
+	_, err = run(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", table(cluster)), "nft", "-f", "-")
+	if !errors.Is(err, exec.ErrNotFound) {
+		failures = append(failures, err)
+	}
+	return errors.Join(failures...)
+}
+
+// deletions picks the cluster's rules from the output of iptables -S and turns them into arguments that delete them.
+func deletions(rules, cluster string) [][]string {
+	var out [][]string
+	for line := range strings.Lines(rules) {
+		words := strings.Fields(strings.ReplaceAll(line, `"`, ""))
+		if len(words) < 2 || words[0] != "-A" || words[1] != "DOCKER-USER" {
+			continue
+		}
+		for i := range len(words) - 1 {
+			if words[i] == "--comment" && words[i+1] == comment(cluster) {
+				words[0] = "-D"
+				out = append(out, words)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// run runs a tool and returns what it wrote; an error tells what the tool says was wrong.
+func run(ctx context.Context, input, tool string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd.Stdin = strings.NewReader(input)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return string(out), nil
+}
