@@ -9,7 +9,7 @@ import (
 
 func TestFlagsMayStandAnywhere(t *testing.T) {
 	app := &cli.App{Flags: []cli.Flag{&cli.StringFlag{Name: "log"}, &cli.BoolFlag{Name: "verbose"}}, Commands: append(Commands(),
-		&cli.Command{Name: "token", Subcommands: []*cli.Command{{Name: "create", Aliases: []string{"new"}, Flags: []cli.Flag{&cli.DurationFlag{Name: "ttl"}}}}})}
+		&cli.Command{Name: "parent", Subcommands: []*cli.Command{{Name: "create", Aliases: []string{"new"}, Flags: []cli.Flag{&cli.DurationFlag{Name: "ttl"}}}}})}
 	for _, row := range []struct{ name, typed, read string }{
 		{"flag after argument", "get pods -o wide", "get -o wide pods"},
 		{"flags on both sides", "get -n a pods web -o wide -A", "get -n a -o wide -A pods web"},
@@ -28,8 +28,8 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		{"missing value", "get pods -o", "get -o pods"},
 		{"global flags first", "--log x --verbose get pods -w", "--log x --verbose get -w pods"},
 		{"command name as argument", "get events get -w", "get -w events get"},
-		{"subcommand", "token create node-1 --ttl 1h", "token create --ttl 1h node-1"},
-		{"subcommand by alias", "token new node-1 --ttl 1h", "token new --ttl 1h node-1"},
+		{"subcommand", "parent create node-1 --ttl 1h", "parent create --ttl 1h node-1"},
+		{"subcommand by alias", "parent new node-1 --ttl 1h", "parent new --ttl 1h node-1"},
 		{"no command", "--verbose", "--verbose"},
 		{"unknown command", "gett pods -o wide", "gett pods -o wide"},
 		{"nothing", "", ""},

@@ -49,8 +49,12 @@ func TestDoctor(t *testing.T) {
 		{"no root", func(m *machine) { m.root = false }, true, []string{"missing   root", "sudo"}},
 		{"old docker", func(m *machine) { says(m, "docker", "19.03.1\n") }, true, []string{"19.03.1 is older than 20.10"}},
 		{"no docker", func(m *machine) { without(m, "docker") }, true, []string{"apt install docker.io"}},
-		{"docker is down", func(m *machine) { answers(m, "docker", "", errors.New("exit status 1: Cannot connect to the Docker daemon")) }, true, []string{"systemctl start docker"}},
-		{"docker is for others", func(m *machine) { answers(m, "docker", "", errors.New("exit status 1: permission denied while trying")) }, true, []string{"usermod -aG docker"}},
+		{"docker is down", func(m *machine) {
+			answers(m, "docker", "", errors.New("exit status 1: Cannot connect to the Docker daemon"))
+		}, true, []string{"systemctl start docker"}},
+		{"docker is for others", func(m *machine) {
+			answers(m, "docker", "", errors.New("exit status 1: permission denied while trying"))
+		}, true, []string{"usermod -aG docker"}},
 		{"no kubectl", func(m *machine) { without(m, "kubectl") }, false, []string{"warn   kubectl", "mini-k8s get"}},
 		{"old kubectl", func(m *machine) { says(m, "kubectl", "Client Version: v1.20.2") }, false, []string{"warn   kubectl", "1.20.2 is older"}},
 		{"little disk and memory", func(m *machine) {

@@ -80,7 +80,7 @@ func manifestFiles(path string) ([]string, error) {
 	return files, nil
 }
 
-// parseManifest reads the documents of one file; JSON is YAML too. Empty documents count, but are left out.
+// parseManifest reads the documents of one file. Empty documents count, but are left out.
 func parseManifest(file string, data []byte) ([]document, error) {
 	var documents []document
 	var errs []error
@@ -93,7 +93,10 @@ func parseManifest(file string, data []byte) ([]document, error) {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		place := fmt.Sprintf("%s, document %d", file, number)
-		raw, err := yaml.YAMLToJSONStrict(text)
+		raw := text
+		if !json.Valid(text) { // JSON may be indented with tabs, YAML may not
+			raw, err = yaml.YAMLToJSONStrict(text)
+		}
 		var found []document
 		if err == nil {
 			found, err = parseDocument(place, raw)

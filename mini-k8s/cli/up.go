@@ -98,10 +98,11 @@ func up(cCtx *cli.Context) error {
 // tryNext tells what a newcomer can do now.
 func tryNext(out io.Writer, c *cluster.Cluster, detached bool) {
 	self := os.Args[0]
-	fmt.Fprintf(out, "\nThe cluster is ready. Try this next, in another terminal:\n\n")
+	where := "The cluster is ready. Try this next, in another terminal"
 	if detached {
-		fmt.Fprintf(out, "\nThe cluster is ready and runs in the background. Try this next:\n\n")
+		where = "The cluster is ready and runs in the background. Try this next"
 	}
+	fmt.Fprintf(out, "\n%s:\n\n", where)
 	fmt.Fprintf(out, "  export KUBECONFIG=%s\n", c.Kubeconfig())
 	fmt.Fprintln(out, `  kubectl get nodes -o wide
   kubectl get pods -o wide`)

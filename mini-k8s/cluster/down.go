@@ -90,16 +90,17 @@ func Down(ctx context.Context, name string, out io.Writer) error {
 	}
 	dir := Dir(name)
 	p := &progress{out: out, start: time.Now()}
-	if isRunning(dir) {
+	wasRunning := isRunning(dir)
+	if wasRunning {
 		process, err := runner(dir)
 		if err != nil {
 			return err
 		}
-		err = p.step("Stopping cluster "+name, func() (string, error) {
+		err = p.step("Stopping and removing cluster "+name, func() (string, error) {
 			if err := process.Signal(syscall.SIGTERM); err != nil {
 				return "", fmt.Errorf("stop process %d (run this as the user who started it): %w", process.Pid, err)
 			}
-			return "", waitUntil(ctx, removeTimeout, func() bool { return !isRunning(dir) })
+			return "nothing is left", waitUntil(ctx, removeTimeout, func() bool { return !isRunning(dir) })
 		})
 		if err != nil {
 			return err
@@ -113,7 +114,9 @@ func Down(ctx context.Context, name string, out io.Writer) error {
 		if _, err := os.Stat(dir); err == nil {
 			return os.RemoveAll(dir)
 		}
-		fmt.Fprintf(out, "No cluster %q is left here.\n", name)
+		if !wasRunning {
+			fmt.Fprintf(out, "There is no cluster %q here.\n", name)
+		}
 		return nil
 	}
 	c := &Cluster{Options: Options{Name: name}, dir: dir, progress: p}

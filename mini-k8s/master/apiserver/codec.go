@@ -99,13 +99,15 @@ func (r *request) readBody() ([]byte, error) {
 	switch {
 	case r.Header.Get("Content-Type") == "", contentType == "application/json":
 		return body, nil
+	case contentType == protobufType:
+		return protobufToJSON(body)
 	case err == nil && strings.HasSuffix(contentType, "yaml"):
 		if body, err = yaml.YAMLToJSON(body); err != nil {
 			return nil, apierrors.NewBadRequest("the body is not YAML: " + err.Error())
 		}
 		return body, nil
 	}
-	return nil, unsupportedMediaType(r.Header.Get("Content-Type"), "application/json, application/yaml")
+	return nil, unsupportedMediaType(r.Header.Get("Content-Type"), "application/json, application/yaml, "+protobufType)
 }
 
 func unsupportedMediaType(got, want string) error {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -16,7 +18,7 @@ func (c *Controller) giveRange(ctx context.Context, node *corev1.Node) error {
 	for _, other := range c.nodes.List() {
 		taken[other.Spec.PodCIDR] = true
 	}
-	podCIDR, err := freeRange(c.config.ClusterCIDR, c.config.NodeBits, taken)
+	podCIDR, err := freeRange(c.config.ClusterCIDR, c.config.NodeBits, taken, numberOf(node.Name))
 	if err != nil {
 		c.events.Warning(node, "CIDRNotAvailable", "%v", err)
 		return err
@@ -32,14 +34,28 @@ func (c *Controller) giveRange(ctx context.Context, node *corev1.Node) error {
 	return nil
 }
 
-// freeRange returns the first part of the cluster's addresses, of the given prefix length, that is not taken. The
-// very first is left out: node 1 has 10.244.1.0/24, which is easier to remember.
-func freeRange(cluster netip.Prefix, bits int, taken map[string]bool) (netip.Prefix, error) {
+// numberOf returns the number at the end of a name, 0 if there is none.
+func numberOf(name string) int {
+	n, _ := strconv.Atoi(name[len(strings.TrimRight(name, "0123456789")):])
+	return n
+}
+
+// freeRange returns a part of the cluster's addresses, of the given prefix length, that is not taken: the one with
+// the node's own number if it can be had, for node-2 in 10.244.2.0/24 is easy to remember, or else the first. The
+// very first of all, with the number 0, is left out.
+func freeRange(cluster netip.Prefix, bits int, taken map[string]bool, number int) (netip.Prefix, error) {
+	count := 1 << (bits - cluster.Bits())
 	first := binary.BigEndian.Uint32(cluster.Masked().Addr().AsSlice())
-	for i := uint32(1); i < 1<<(bits-cluster.Bits()); i++ {
+	nth := func(i int) netip.Prefix {
 		var address [4]byte
-		binary.BigEndian.PutUint32(address[:], first+i<<(32-bits))
-		if p := netip.PrefixFrom(netip.AddrFrom4(address), bits); !taken[p.String()] {
+		binary.BigEndian.PutUint32(address[:], first+uint32(i)<<(32-bits))
+		return netip.PrefixFrom(netip.AddrFrom4(address), bits)
+	}
+	if number > 0 && number < count && !taken[nth(number).String()] {
+		return nth(number), nil
+	}
+	for i := 1; i < count; i++ {
+		if p := nth(i); !taken[p.String()] {
 			return p, nil
 		}
 	}
