@@ -181,6 +181,8 @@ func writeError(w http.ResponseWriter, err error) {
 		status = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d bytes", tooLarge.Limit))
 	case errors.Is(err, store.ErrCompacted):
 		status = apierrors.NewResourceExpired(err.Error())
+	case errors.Is(err, store.ErrFuture):
+		status = apierrors.NewTimeoutError("Too large resource version: "+err.Error(), 1)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		status = apierrors.NewTimeoutError(err.Error(), 1)
 	default:

@@ -35,6 +35,9 @@ const (
 	workers = 8
 	// resync is how often every pod is looked at though nothing was heard of it.
 	resync = time.Minute
+	// maxRounds bounds how often one look plans again after it has done something: remove what is left of a pod,
+	// start it anew, see that it runs.
+	maxRounds = 3
 )
 
 // Config is what a kubelet is made of.
@@ -140,13 +143,14 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	m := k.remember(pod)
 	view := withLost(pod, actual, m.status)
 	steps, again := plan(pod, view, m, time.Now())
-	failure := k.carryOut(ctx, pod, view, m, steps)
-	if len(steps) > 0 {
+	var failure error
+	for round := 0; len(steps) > 0 && failure == nil && round < maxRounds; round++ {
+		failure = k.carryOut(ctx, pod, view, m, steps)
 		if actual, err = k.Runtime.Pod(ctx, uid); err != nil {
 			return err
 		}
 		view = withLost(pod, actual, m.status)
-		_, again = plan(pod, view, m, time.Now())
+		steps, again = plan(pod, view, m, time.Now())
 	}
 	if again > 0 {
 		k.queue.AddAfter(string(uid), again)
@@ -187,7 +191,10 @@ func (k *Kubelet) report(ctx context.Context, pod *corev1.Pod, actual view, m *m
 func (k *Kubelet) confirmDeletion(ctx context.Context, pod *corev1.Pod) error {
 	options := metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID))}
 	_, err := k.client.Delete(ctx, pod.Namespace, pod.Name, options)
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // somebody else was faster
+	}
+	if err != nil {
 		return fmt.Errorf("confirm the deletion: %w", err)
 	}
 	slog.Info("pod is gone", "pod", control.Key(pod), "node", k.Node)
@@ -199,7 +206,7 @@ func (k *Kubelet) confirmDeletion(ctx context.Context, pod *corev1.Pod) error {
 type memory struct {
 	status    corev1.PodStatus // the last one written, or the one that was found
 	reported  bool
-	signalled map[string]bool    // containers that have had their SIGTERM, by ID
+	signalled map[string]string  // the last signal to each container, by ID
 	failed    map[string]failure // containers that could not be started, by name
 }
 
@@ -215,7 +222,7 @@ func (k *Kubelet) remember(pod *corev1.Pod) *memory {
 	defer k.mu.Unlock()
 	m := k.memory[pod.UID]
 	if m == nil {
-		m = &memory{status: pod.Status, signalled: map[string]bool{}, failed: map[string]failure{}}
+		m = &memory{status: pod.Status, signalled: map[string]string{}, failed: map[string]failure{}}
 		k.memory[pod.UID] = m
 	}
 	return m
@@ -240,6 +247,7 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, actual view, m 
 				return fmt.Errorf("start the sandbox: %w", err)
 			}
 			sandbox = &started
+			clear(m.failed) // in another sandbox it may work
 		case removePod:
 			if err := k.Runtime.RemovePod(ctx, pod.UID); err != nil {
 				return err
@@ -250,13 +258,13 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, actual view, m 
 			}
 		case terminate, kill:
 			signal := map[action]string{terminate: "SIGTERM", kill: "SIGKILL"}[s.do]
-			if !m.signalled[s.id] {
+			if m.signalled[s.id] == "" {
 				k.events.Normal(pod, "Killing", "Stopping container %s", s.container.Name)
 			}
 			if err := k.Runtime.Signal(ctx, s.id, signal); err != nil {
 				return err
 			}
-			m.signalled[s.id] = true
+			m.signalled[s.id] = signal
 		case startContainer:
 			k.start(ctx, pod, *sandbox, m, s)
 		}
@@ -275,7 +283,10 @@ func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sa
 		reason = "CreateContainerError"
 		var env []string
 		if env, err = environment(pod, s.container, sandbox.IP, k.Address); err == nil {
-			_, err = k.Runtime.StartContainer(ctx, sandbox, pod, specOf(s.container, s.attempt, env))
+			var id string
+			if id, err = k.Runtime.StartContainer(ctx, sandbox, pod, specOf(s.container, s.attempt, env)); id != "" {
+				reason = "RunContainerError"
+			}
 		}
 	}
 	if err == nil {

@@ -92,7 +92,7 @@ func plan(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps []step,
 	if actual.Sandbox == nil || !actual.Sandbox.Running {
 		// Without the sandbox the containers have no network: all start again in a new one.
 		if actual.Sandbox != nil || slices.ContainsFunc(actual.Containers, func(c runtime.Container) bool { return !lost(&c) }) {
-			return []step{{do: removePod}}, time.Millisecond
+			return []step{{do: removePod}}, 0
 		}
 		steps = append(steps, step{do: startSandbox})
 	}
@@ -123,9 +123,11 @@ func planContainer(steps []step, pod *corev1.Pod, c *corev1.Container, actual vi
 	switch {
 	case l == nil:
 		return append(steps, step{do: startContainer, container: c}), 0
-	case l.State == runtime.Running && l.Image != c.Image && !m.signalled[l.ID]:
+	case l.State == runtime.Running && l.Image != c.Image && m.signalled[l.ID] == "":
 		return append(steps, step{do: terminate, container: c, id: l.ID}), 0 // its exit brings us back
-	case l.State != runtime.Exited:
+	case l.State == runtime.Created: // left so by a kubelet that was killed
+		return append(steps, step{do: removeContainer, id: l.ID}, step{do: startContainer, container: c, attempt: l.Attempt}), 0
+	case l.State == runtime.Running:
 		return steps, 0
 	case l.Image == c.Image && (policy == corev1.RestartPolicyNever || policy == corev1.RestartPolicyOnFailure && l.ExitCode == 0):
 		return steps, 0
@@ -161,9 +163,9 @@ func planDeletion(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps
 		}
 		running = true
 		container := &corev1.Container{Name: c.Name}
-		if left <= 0 {
+		if left <= 0 && m.signalled[c.ID] != "SIGKILL" {
 			steps = append(steps, step{do: kill, container: container, id: c.ID})
-		} else if !m.signalled[c.ID] {
+		} else if m.signalled[c.ID] == "" {
 			steps = append(steps, step{do: terminate, container: container, id: c.ID})
 		}
 	}
@@ -171,7 +173,7 @@ func planDeletion(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps
 	case running && left > 0:
 		return steps, left
 	case running:
-		return steps, time.Second
+		return steps, 0 // its death brings us back
 	case actual.Sandbox != nil || len(actual.Containers) > 0:
 		return append(steps, step{do: removePod}), 0
 	}

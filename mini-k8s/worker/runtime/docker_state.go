@@ -93,7 +93,7 @@ func (d *Docker) group(ctx context.Context, found []container.Summary) ([]Pod, e
 }
 
 func sandboxOf(summary container.Summary, known details) *Sandbox {
-	sandbox := &Sandbox{ID: summary.ID, Running: summary.State == container.StateRunning, StartedAt: known.startedAt}
+	sandbox := &Sandbox{ID: summary.ID, Running: known.state == container.StateRunning, StartedAt: known.startedAt}
 	if summary.NetworkSettings != nil {
 		for _, endpoint := range summary.NetworkSettings.Networks {
 			sandbox.IP = endpoint.IPAddress
@@ -106,12 +106,12 @@ func containerOf(summary container.Summary, known details) Container {
 	attempt, _ := strconv.Atoi(summary.Labels[LabelAttempt]) // written by containerConfig
 	c := Container{ID: summary.ID, Name: summary.Labels[LabelContainer], Image: known.image, ImageID: summary.ImageID,
 		Attempt: attempt, CreatedAt: known.createdAt, StartedAt: known.startedAt}
-	switch {
-	case summary.State == container.StateCreated && known.message != "": // its start failed
+	switch state := known.state; {
+	case state == container.StateCreated && known.message != "": // its start failed
 		c.State, c.ExitCode, c.Message, c.FinishedAt = Exited, 128, known.message, known.createdAt
-	case summary.State == container.StateCreated:
+	case state == container.StateCreated:
 		c.State = Created
-	case summary.State == container.StateExited, summary.State == container.StateDead, summary.State == container.StateRemoving:
+	case state == container.StateExited, state == container.StateDead, state == container.StateRemoving:
 		c.State, c.ExitCode, c.OOMKilled, c.Message, c.FinishedAt = Exited, known.exitCode, known.oomKilled, known.message, known.finishedAt
 	default: // running or paused
 		c.State = Running
@@ -119,7 +119,8 @@ func containerOf(summary container.Summary, known details) Container {
 	return c
 }
 
-// details are what only an inspection tells. They hold as long as the container's state does.
+// details are what only an inspection tells. They hold until the list tells of another state, or an event of
+// anything: Docker announces a death before its list knows of it, while an inspection waits until it is settled.
 type details struct {
 	state                            string
 	image                            string
