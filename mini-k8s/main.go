@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"workshop/mini-k8s/api"
@@ -16,6 +17,10 @@ import (
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		// A master that has little to do should be small: it collects when the heap has grown by half, not by all.
+		debug.SetGCPercent(50)
+	}
 	cli.DefaultKubeconfig = func() (string, error) { return cluster.Kubeconfig("") }
 	app := &urfave.App{
 		Name:  "mini-k8s",

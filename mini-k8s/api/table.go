@@ -102,6 +102,8 @@ func PodSummary(p *corev1.Pod) string {
 		switch state := c.State; {
 		case state.Terminated != nil && state.Terminated.ExitCode == 0:
 			continue
+		case state.Terminated != nil && state.Terminated.Reason == "":
+			summary = fmt.Sprintf("Init:ExitCode:%d", state.Terminated.ExitCode)
 		case state.Terminated != nil:
 			summary = "Init:" + state.Terminated.Reason
 		case state.Waiting != nil && state.Waiting.Reason != "" && state.Waiting.Reason != "PodInitializing":
@@ -125,7 +127,10 @@ func PodSummary(p *corev1.Pod) string {
 		}
 	}
 	if summary == "Completed" && running {
-		summary = "Running"
+		summary = "NotReady"
+		if PodReady(p) {
+			summary = "Running"
+		}
 	}
 	return orTerminating(p, summary)
 }

@@ -16,7 +16,8 @@ func (t inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, feed := io.Pipe()
 	w := &pipeWriter{header: http.Header{}, feed: feed, started: make(chan struct{}), code: http.StatusOK}
 	go func() {
-		defer feed.Close()
+		// The end of a handler that was told to stop is not the end of its answer.
+		defer func() { feed.CloseWithError(r.Context().Err()) }()
 		defer w.start()
 		t.handler.ServeHTTP(w, r)
 	}()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ func (c *Cluster) Wait(ctx context.Context) error {
 // Down stops the cluster and removes all that it made.
 func (c *Cluster) Down() error {
 	defer c.release()
+	defer c.disconnect()
 	c.halt()
 	return c.progress.step("Removing cluster "+c.Name, func() (string, error) { return "nothing is left", c.remove() })
 }
@@ -47,9 +49,15 @@ func (c *Cluster) halt() {
 		return
 	}
 	c.stop()
-	select {
-	case <-c.running:
-	case <-time.After(haltTimeout):
+	timeout, cancel := context.WithTimeout(context.Background(), haltTimeout)
+	defer cancel()
+	c.Wait(timeout) // why it ended is known to who called
+}
+
+// disconnect ends what is left of the connection to Docker.
+func (c *Cluster) disconnect() {
+	if c.docker != nil {
+		c.docker.Close()
 	}
 }
 
@@ -61,25 +69,34 @@ func (c *Cluster) remove() error {
 	if c.docker != nil {
 		err = removeDocker(ctx, c.docker, c.Name)
 	}
-	return errors.Join(err, os.RemoveAll(c.dir))
+	if err != nil {
+		return err // the state tells that there is still something to remove
+	}
+	return removeState(c.dir)
 }
 
-// removeDocker removes the containers, networks and packet rules of a cluster.
+// removeDocker removes the containers, networks and packet rules of a cluster. A container that Docker is removing
+// already, because somebody else has asked for that, still holds its network: so it looks until there is none.
 func removeDocker(ctx context.Context, d *docker.Client, name string) error {
 	pods := runtime.NewDocker(d, runtime.Options{Cluster: name})
-	all, err := pods.Pods(ctx)
-	if err != nil {
-		return err
+	for {
+		all, err := pods.Pods(ctx)
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 {
+			return network.Remove(ctx, d, name)
+		}
+		var group errgroup.Group
+		group.SetLimit(removeAtATime)
+		for _, pod := range all {
+			group.Go(func() error { return pods.RemovePod(ctx, pod.UID) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		control.Sleep(ctx, 10*time.Millisecond)
 	}
-	var group errgroup.Group
-	group.SetLimit(removeAtATime)
-	for _, pod := range all {
-		group.Go(func() error { return pods.RemovePod(ctx, pod.UID) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return network.Remove(ctx, d, name)
 }
 
 // Down stops the cluster of the name, in whatever process it runs, and removes all that it made. It also cleans up
@@ -106,27 +123,24 @@ func Down(ctx context.Context, name string, out io.Writer) error {
 			return err
 		}
 	}
-	s, existed, err := loadSettings(dir)
-	if err != nil {
-		return err
-	}
-	if !existed {
-		if _, err := os.Stat(dir); err == nil {
-			return os.RemoveAll(dir)
-		}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		if !wasRunning {
 			fmt.Fprintf(out, "There is no cluster %q here.\n", name)
 		}
 		return nil
+	}
+	s, _, err := loadSettings(dir)
+	if err != nil {
+		return err
 	}
 	c := &Cluster{Options: Options{Name: name}, dir: dir, progress: p}
 	if s.Runtime == Docker {
 		if c.docker, err = ConnectDocker(ctx); err != nil {
 			return fmt.Errorf("its containers cannot be removed: %w", err)
 		}
-		defer c.docker.Close()
 	}
 	if c.release, err = lock(dir); err != nil {
+		c.disconnect()
 		return err
 	}
 	return c.Down()

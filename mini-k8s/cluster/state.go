@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,6 +65,7 @@ func Kubeconfig(name string) (string, error) {
 	case len(paths) == 1:
 		return paths[0], nil
 	case len(paths) > 1:
+		slices.Sort(names)
 		return "", fmt.Errorf("several clusters run here (%s): say which with --name", strings.Join(names, ", "))
 	case name != "":
 		return "", fmt.Errorf("no cluster %q runs here: start it with `mini-k8s up --name %s`", name, name)
@@ -78,16 +80,21 @@ type settings struct {
 	Runtime     string `json:"runtime"`
 }
 
+// loadSettings refuses the directory of a `mini-k8s master`, whose default is the same: it is not ours to go on with,
+// or to remove.
 func loadSettings(dir string) (s settings, exists bool, err error) {
 	data, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, "state.db")); err == nil {
+			return s, true, fmt.Errorf("%s holds the state of a `mini-k8s master`: choose another --name, or remove it yourself", dir)
+		}
 		return s, false, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &s)
 	}
 	if err != nil {
-		return s, false, fmt.Errorf("read what the cluster was started with: %w", err)
+		return s, true, fmt.Errorf("read what the cluster was started with: %w", err)
 	}
 	return s, true, nil
 }
@@ -97,7 +104,11 @@ func (s settings) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "cluster.json"), append(data, '\n'), 0o644)
+	path := filepath.Join(dir, "cluster.json")
+	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path) // all of it or nothing, whenever we are killed
 }
 
 // lock makes this process the only one that runs the cluster. The kernel lets go of the lock when the process
@@ -106,7 +117,11 @@ func lock(dir string) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the directory for the state: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	path := filepath.Join(dir, "lock")
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		return lock(dir) // a cluster that goes down has taken the directory away just now
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +129,38 @@ func lock(dir string) (release func(), err error) {
 		file.Close()
 		return nil, fmt.Errorf("cluster %q runs already: stop it with `mini-k8s down --name %[1]s`, or start another with --name", filepath.Base(dir))
 	}
+	opened, err := file.Stat()
+	if now, statErr := os.Stat(path); err != nil || statErr != nil || !os.SameFile(opened, now) {
+		file.Close()
+		return lock(dir) // or the lock
+	}
 	file.Truncate(0)
 	fmt.Fprintln(file, os.Getpid())
 	return func() { file.Close() }, nil
+}
+
+// removeState removes the directory, and the lock last: whoever gets the next one finds nothing old.
+func removeState(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	failures := []error{err}
+	for _, entry := range entries {
+		if entry.Name() != "lock" {
+			failures = append(failures, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "lock")); err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) { // not empty: the next is there
+		return err
+	}
+	return nil
 }
 
 func isRunning(dir string) bool {

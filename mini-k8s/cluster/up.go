@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -43,7 +42,6 @@ const (
 )
 
 const (
-	firstPort    = 6443
 	readyTimeout = 90 * time.Second
 	demoTimeout  = 2 * time.Minute
 )
@@ -63,9 +61,11 @@ type Options struct {
 type Cluster struct {
 	Options
 	dir      string
-	settings settings
+	existed  bool           // there is a last run to go on with
+	settings settings       // of it, or those that were chosen
 	docker   *docker.Client // nil if hollow
 	master   *master.Master
+	workers  []*worker.Worker
 	running  chan error // the end of all components
 	stop     context.CancelFunc
 	release  func()
@@ -76,14 +76,15 @@ type Cluster struct {
 // or Wait and then Down. If Up fails, it leaves nothing behind that was not there before.
 func Up(ctx context.Context, options Options) (*Cluster, error) {
 	c := &Cluster{Options: options, dir: Dir(options.Name), progress: &progress{out: options.Out, start: time.Now()}}
-	if err := c.check(ctx); err != nil {
+	err := c.check(ctx)
+	if err == nil {
+		c.release, err = lock(c.dir)
+	}
+	if err != nil {
+		c.disconnect()
 		return nil, err
 	}
-	var err error
-	if c.release, err = lock(c.dir); err != nil {
-		return nil, err
-	}
-	_, existed, err := loadSettings(c.dir)
+	c.settings, c.existed, err = loadSettings(c.dir) // again: now nobody else changes them
 	if err == nil {
 		err = c.start(ctx)
 	}
@@ -91,9 +92,10 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 		return c, nil
 	}
 	c.halt()
-	if !existed {
+	if !c.existed {
 		err = errors.Join(err, c.remove())
 	}
+	c.disconnect()
 	c.release()
 	return nil, err
 }
@@ -133,9 +135,15 @@ func (c *Cluster) check(ctx context.Context) error {
 		return fmt.Errorf("--nodes %d: a cluster has at least one", c.Nodes)
 	}
 	if c.ClusterCIDR != "" {
-		if p, err := netip.ParsePrefix(c.ClusterCIDR); err != nil || !p.Addr().Is4() || p.Bits() > 22 {
+		p, err := netip.ParsePrefix(c.ClusterCIDR)
+		if err != nil || !p.Addr().Is4() || p.Bits() > 22 {
 			return fmt.Errorf("--cluster-cidr %q: use an IPv4 range of a /22 or larger, such as 10.244.0.0/16", c.ClusterCIDR)
 		}
+		c.ClusterCIDR = p.Masked().String()
+	}
+	_, existed, err := loadSettings(c.dir)
+	if err != nil {
+		return err
 	}
 	switch c.Runtime {
 	case Hollow:
@@ -144,9 +152,17 @@ func (c *Cluster) check(ctx context.Context) error {
 	default:
 		return fmt.Errorf("--runtime %q: use %s or %s", c.Runtime, Docker, Hollow)
 	}
-	var err error
-	c.docker, err = ConnectDocker(ctx)
-	return err
+	if c.docker, err = ConnectDocker(ctx); err != nil || existed {
+		return err
+	}
+	// Docker is the machine's, the state is the user's.
+	if others, err := network.Exists(ctx, c.docker, c.Name); err != nil || !others {
+		return err
+	}
+	return fmt.Errorf("Docker has networks of a cluster %[1]q whose state is not in %[2]s: choose another --name, or remove it as the user who "+
+		"started it (and with the same $MINI_K8S_HOME). If its state is lost, remove it with\n"+
+		"  docker rm -f $(docker ps -aq --filter label=mini-k8s.cluster=%[1]s)\n"+
+		"  docker network rm $(docker network ls -q --filter label=mini-k8s.cluster=%[1]s)", c.Name, c.dir)
 }
 
 // ConnectDocker returns a client of the Docker daemon, if there is one that answers and is new enough.
@@ -168,47 +184,6 @@ func ConnectDocker(ctx context.Context) (*docker.Client, error) {
 	return d, nil
 }
 
-// chooseAddresses takes those of the last run of this name, those that were asked for, or the first free ones.
-func (c *Cluster) chooseAddresses(ctx context.Context) (string, error) {
-	old, exists, err := loadSettings(c.dir)
-	if err != nil {
-		return "", err
-	}
-	if exists {
-		if old.Runtime != c.Runtime {
-			return "", fmt.Errorf("cluster %q was started with --runtime %s: go on with that, or remove it first with `mini-k8s down --name %[1]s`", c.Name, old.Runtime)
-		}
-		c.settings = old
-		return "those of the last run", nil
-	}
-	c.settings = settings{Runtime: c.Runtime, Listen: c.Listen, ClusterCIDR: c.ClusterCIDR}
-	if c.settings.Listen == "" {
-		if c.settings.Listen, err = freePort(); err != nil {
-			return "", err
-		}
-	}
-	if c.docker != nil {
-		if c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR); err != nil {
-			return "", err
-		}
-	} else if c.settings.ClusterCIDR == "" {
-		c.settings.ClusterCIDR = master.DefaultClusterCIDR
-	}
-	return "API at " + c.settings.Listen + ", pods in " + c.settings.ClusterCIDR, c.settings.save(c.dir)
-}
-
-// freePort returns the loopback with the first port from 6443 on that nobody listens on.
-func freePort() (string, error) {
-	for port := firstPort; port < firstPort+100; port++ {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address, nil
-		}
-	}
-	return "", fmt.Errorf("no port is free from %d to %d: choose one with --listen", firstPort, firstPort+99)
-}
-
 func (c *Cluster) makeImages(ctx context.Context) (string, error) {
 	var names []string
 	for _, image := range images.All() {
@@ -219,10 +194,13 @@ func (c *Cluster) makeImages(ctx context.Context) (string, error) {
 
 // startMaster starts what runs in this process until halt.
 func (c *Cluster) startMaster(ctx context.Context) (string, error) {
-	cidr := netip.MustParsePrefix(c.settings.ClusterCIDR)
-	bits := master.DefaultNodeBits
-	for 1<<(bits-cidr.Bits()) <= c.Nodes { // many hollow nodes: smaller ranges
-		bits++
+	cidr, err := netip.ParsePrefix(c.settings.ClusterCIDR)
+	if err != nil {
+		return "", fmt.Errorf("the range of the pods' addresses: %w", err)
+	}
+	bits := nodeBits(cidr, c.Nodes)
+	if bits == 0 {
+		return "", fmt.Errorf("%s has no room for %d nodes: choose a larger range with --cluster-cidr, or fewer --nodes", cidr, c.Nodes)
 	}
 	m, err := master.New(ctx, master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, NodeBits: bits})
 	if err != nil {
@@ -234,6 +212,13 @@ func (c *Cluster) startMaster(ctx context.Context) (string, error) {
 	}
 	giveToCaller(path)
 	c.master = m
+	for i := range c.Nodes {
+		w, err := c.newWorker(fmt.Sprintf("node-%d", i+1))
+		if err != nil {
+			return "", errors.Join(err, c.close())
+		}
+		c.workers = append(c.workers, w)
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stop, c.running = stop, make(chan error, 1)
 	go func() { c.running <- c.run(background) }()
@@ -243,17 +228,19 @@ func (c *Cluster) startMaster(ctx context.Context) (string, error) {
 // run runs the master and the workers.
 func (c *Cluster) run(ctx context.Context) error {
 	components := []control.Component{{Name: "master", Run: c.master.Run}}
-	for i := range c.Nodes {
-		name := fmt.Sprintf("node-%d", i+1)
-		components = append(components, control.Component{Name: name, Run: func(ctx context.Context) error {
-			w, err := c.newWorker(name)
-			if err != nil {
-				return err
-			}
-			return w.Run(ctx)
-		}})
+	for _, w := range c.workers {
+		components = append(components, control.Component{Name: w.Node, Run: w.Run})
 	}
 	return control.Run(ctx, components...)
+}
+
+// close gives back what the master and the workers hold, when they do not run.
+func (c *Cluster) close() error {
+	failures := []error{c.master.Close()}
+	for _, w := range c.workers {
+		failures = append(failures, w.Close())
+	}
+	return errors.Join(failures...)
 }
 
 func (c *Cluster) newWorker(name string) (*worker.Worker, error) {
@@ -274,23 +261,24 @@ func (c *Cluster) newWorker(name string) (*worker.Worker, error) {
 
 // startWorkers waits until all nodes are ready: they have been starting since the master runs.
 func (c *Cluster) startWorkers(ctx context.Context) (string, error) {
-	ready := map[string]bool{}
+	waiting := map[string]*worker.Worker{}
+	for _, w := range c.workers {
+		waiting[w.Node] = w
+	}
 	err := waitFor(ctx, c, readyTimeout, func(node *corev1.Node) bool {
+		w := waiting[node.Name]
+		if w == nil || node.Status.DaemonEndpoints.KubeletEndpoint.Port != w.Port() {
+			return len(waiting) == 0 // with another port it is what the last run has said
+		}
 		for _, condition := range node.Status.Conditions {
-			if condition.Type == corev1.NodeReady {
-				ready[node.Name] = condition.Status == corev1.ConditionTrue
+			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+				delete(waiting, node.Name)
 			}
 		}
-		count := 0
-		for _, is := range ready {
-			if is {
-				count++
-			}
-		}
-		return count >= c.Nodes
+		return len(waiting) == 0
 	})
 	if err != nil {
-		return "", fmt.Errorf("wait for the workers: %w", err)
+		return "", fmt.Errorf("wait for the workers, of which %d are not ready: %w", len(waiting), err)
 	}
 	note := "all ready"
 	if c.docker == nil {
@@ -301,18 +289,16 @@ func (c *Cluster) startWorkers(ctx context.Context) (string, error) {
 
 // waitFor watches the objects of a kind until done says so of one, the cluster ends, or the time is up.
 func waitFor[T api.Object](ctx context.Context, c *Cluster, timeout time.Duration, done func(T) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("that takes longer than %v", timeout))
 	defer cancel()
-	var ended error
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	go func() {
-		select {
-		case ended = <-c.running:
-			c.running <- ended
-			cancel()
-		case <-ctx.Done():
+		if err := c.Wait(ctx); err != nil {
+			giveUp(err)
 		}
 	}()
-	for {
+	for ctx.Err() == nil {
 		for event, err := range client.Of[T](c.Client()).Watch(ctx, client.Selection{}, "") {
 			if err != nil {
 				break
@@ -321,10 +307,9 @@ func waitFor[T api.Object](ctx context.Context, c *Cluster, timeout time.Duratio
 				return nil
 			}
 		}
-		if err := ctx.Err(); err != nil {
-			return errors.Join(ended, err)
-		}
+		control.Sleep(ctx, 50*time.Millisecond)
 	}
+	return context.Cause(ctx)
 }
 
 // Client returns an admin's client of the cluster.

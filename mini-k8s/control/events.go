@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -33,8 +34,10 @@ type eventWriter struct {
 	events  client.Resource[*corev1.Event]
 	backlog chan *corev1.Event
 
-	mu   sync.Mutex
+	mu   sync.Mutex               // guards seen, and makes writes go one after the other
 	seen map[string]*corev1.Event // the last event of the kind, by what it says
+
+	stamp atomic.Int64 // of the last event, see nextStamp
 }
 
 // NewEvents returns a recorder; host is the node that the source runs on, if any.
@@ -69,7 +72,7 @@ func (e *Events) record(about api.Object, eventType, reason, message string) {
 	}
 	now := metav1.Now()
 	event := &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", about.GetName(), now.UnixNano())},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", about.GetName(), e.shared.nextStamp(now.Time))},
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Namespace: about.GetNamespace(), Name: about.GetName(),
 			UID: about.GetUID(), ResourceVersion: about.GetResourceVersion(),
@@ -83,6 +86,16 @@ func (e *Events) record(about api.Object, eventType, reason, message string) {
 	case e.shared.backlog <- event:
 	default:
 		slog.Debug("event dropped", "reason", reason, "object", Key(about))
+	}
+}
+
+// nextStamp returns the time in nanoseconds, or a bit more: no two events have the same, however coarse the clock.
+func (w *eventWriter) nextStamp(now time.Time) int64 {
+	for {
+		last := w.stamp.Load()
+		if next := max(now.UnixNano(), last+1); w.stamp.CompareAndSwap(last, next) {
+			return next
+		}
 	}
 }
 

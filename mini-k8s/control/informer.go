@@ -244,6 +244,7 @@ func (i *Informer[T]) put(o T) {
 		var none T
 		old, existed = none, false
 	}
+	o.SetManagedFields(nil) // nobody here asks who wrote what, and they take as much room as the rest
 	i.objects[key] = o
 	for _, x := range i.indexes {
 		if existed {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -164,7 +165,7 @@ func (q *Queue) done(key string, err error) {
 	// A conflict is no fault: somebody else was faster, and the next look will see what they did.
 	if apierrors.IsConflict(err) {
 		slog.Debug("looking again", "loop", q.name, "key", key, "reason", err)
-	} else if err != context.Canceled {
+	} else if !errors.Is(err, context.Canceled) {
 		slog.Warn("trying again", "loop", q.name, "key", key, "in", wait, "reason", err)
 	}
 	q.AddAfter(key, wait)

@@ -70,8 +70,8 @@ func (s *Informers) start(run func(context.Context) error) {
 		s.starts = append(s.starts, run)
 		return
 	}
-	if s.ctx.Err() == nil {
-		s.running.Go(func() { run(s.ctx) })
+	if ctx := s.ctx; ctx.Err() == nil {
+		s.running.Go(func() { run(ctx) })
 	}
 }
 
@@ -85,9 +85,9 @@ func (s *Informers) Run(ctx context.Context) error {
 	s.starts = nil
 	s.mu.Unlock()
 	<-ctx.Done()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.running.Wait()
+	s.mu.Lock() // who was starting an informer has done so; from now on nobody does
+	s.mu.Unlock()
+	s.running.Wait() // without the lock: a handler of an informer may be asking for another one
 	return ctx.Err()
 }
 

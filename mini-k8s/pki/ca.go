@@ -55,9 +55,9 @@ func LoadOrCreate(dir string) (*CA, error) {
 	files := map[string][]byte{}
 	for _, name := range []string{"ca.crt", "ca.key", "join-secret"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, os.ErrNotExist) {
+		if name == "ca.crt" && errors.Is(err, os.ErrNotExist) {
 			return create(dir)
-		} else if err != nil {
+		} else if err != nil { // also if a file is lost: a new CA would lock out every member of the cluster
 			return nil, fmt.Errorf("read the cluster's CA: %w", err)
 		}
 		files[name] = data
@@ -97,8 +97,12 @@ func create(dir string) (*CA, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	for name, data := range map[string][]byte{"ca.key": keyPEM, "join-secret": []byte(ca.secret + "\n"), "ca.crt": ca.CertPEM} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+	// The certificate comes last: it says that the others are there.
+	for _, file := range []struct {
+		name string
+		data []byte
+	}{{"ca.key", keyPEM}, {"join-secret", []byte(ca.secret + "\n")}, {"ca.crt", ca.CertPEM}} {
+		if err := writePrivate(filepath.Join(dir, file.name), file.data); err != nil {
 			return nil, fmt.Errorf("keep the cluster's CA: %w", err)
 		}
 	}
@@ -211,6 +215,21 @@ func ClientTLS(caPEM []byte, pair Pair) (*tls.Config, error) {
 		return nil, fmt.Errorf("use the client's certificate: %w", err)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, RootCAs: pool(caPEM)}, nil
+}
+
+// writePrivate writes a file that only its owner can read, all of it or nothing, also in the place of one that
+// others could read.
+func writePrivate(path string, data []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.Write(data)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
 }
 
 func pemOf(kind string, der []byte) []byte {

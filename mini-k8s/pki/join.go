@@ -39,6 +39,7 @@ func Join(ctx context.Context, master, token, node string, addresses []string) (
 	if block == nil || subtle.ConstantTimeCompare([]byte(hashOf(block.Bytes)), []byte(hash)) != 1 {
 		return nil, pair, fmt.Errorf("the master at %s is not the one that the join token is from: its CA has another hash", master)
 	}
+	caPEM = pemOf("CERTIFICATE", block.Bytes) // nothing else that came with it: the hash vouches for this one alone
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, pair, fmt.Errorf("make the node's key: %w", err)
@@ -110,7 +111,7 @@ func LoadOrJoin(ctx context.Context, dir, master, token, node, address string) (
 		return nil, pair, err
 	}
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), *content, 0o600); err != nil {
+		if err := writePrivate(filepath.Join(dir, name), *content); err != nil {
 			return nil, pair, fmt.Errorf("keep the node's certificate: %w", err)
 		}
 	}

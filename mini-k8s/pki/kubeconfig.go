@@ -69,7 +69,7 @@ func (k Kubeconfig) Write(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
+	if err := writePrivate(path, data); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	return nil

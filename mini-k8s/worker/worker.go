@@ -29,6 +29,9 @@ import (
 	docker "github.com/docker/docker/client"
 )
 
+// shutdownTimeout is how long requests have to end when the worker does.
+const shutdownTimeout = 5 * time.Second
+
 // Config says what a worker is and whom it works for.
 type Config struct {
 	Cluster string
@@ -55,7 +58,7 @@ type Worker struct {
 	why    string // not ready
 }
 
-// New opens the kubelet's port; nothing runs until Run.
+// New opens the kubelet's port; nothing runs until Run. The caller must call Run or Close.
 func New(config Config) (*Worker, error) {
 	w := &Worker{Config: config, why: "waiting for the master to give a range of pod addresses"}
 	var err error
@@ -69,6 +72,12 @@ func New(config Config) (*Worker, error) {
 	w.node.Labels = config.Labels
 	return w, nil
 }
+
+// Close gives the port back, for a worker that does not run.
+func (w *Worker) Close() error { return w.listener.Close() }
+
+// Port returns the kubelet's port, which the node tells in its status.
+func (w *Worker) Port() int32 { return w.kubelet.Port }
 
 func (w *Worker) runtime() runtime.Runtime {
 	if w.Docker == nil {
@@ -118,7 +127,8 @@ func (w *Worker) prepare(ctx context.Context) error {
 	w.mu.Lock()
 	w.ready = true
 	w.mu.Unlock()
-	return w.node.Refresh(ctx)
+	w.node.Refresh()
+	return nil
 }
 
 func (w *Worker) isReady() (bool, string) {
@@ -139,10 +149,18 @@ func (w *Worker) serve(ctx context.Context) error {
 	server := &http.Server{Handler: w.kubelet.Handler(allowed), TLSConfig: w.TLS, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
+	stopped := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		timeout, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		if server.Shutdown(timeout) != nil {
+			server.Close()
+		}
+	})
 	if err := server.ServeTLS(w.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-stopped
 	return nil
 }

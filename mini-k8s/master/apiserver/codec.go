@@ -119,31 +119,32 @@ func unsupportedMediaType(got, want string) error {
 
 // decode reads an object that a client sent and checks that it is what the path says. Unknown and doubled fields
 // are refused, warned about or ignored, as the client asked with fieldValidation (KEP-2885).
-func (r *request) decode(body []byte, into api.Object) (warnings []string, err error) {
+func (r *request) decode(body []byte, into api.Object) error {
 	kind := r.kind
 	wanted := into.GetObjectKind().GroupVersionKind()
 	strict, err := kjson.UnmarshalStrict(body, into)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", kind.Kind, kind.Version, kind.Kind, err))
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", kind.Kind, kind.Version, kind.Kind, err))
 	}
 	if got := into.GetObjectKind().GroupVersionKind(); !got.Empty() && got != wanted {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the object is a %s in version %q, but the request is for %s in version %q",
+		return apierrors.NewBadRequest(fmt.Sprintf("the object is a %s in version %q, but the request is for %s in version %q",
 			got.Kind, got.GroupVersion(), wanted.Kind, wanted.GroupVersion()))
 	}
 	into.GetObjectKind().SetGroupVersionKind(wanted)
+	r.warnings = nil
 	switch r.URL.Query().Get("fieldValidation") {
 	case "Strict":
 		if len(strict) > 0 {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: strict decoding error: %v",
+			return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: strict decoding error: %v",
 				kind.Kind, kind.Version, kind.Kind, joinErrors(strict)))
 		}
 	case "Ignore":
 	default:
 		for _, unknown := range strict {
-			warnings = append(warnings, unknown.Error())
+			r.warnings = append(r.warnings, unknown.Error())
 		}
 	}
-	return append(warnings, unservedFields(kind, body)...), nil
+	return nil
 }
 
 // intoNamespace sets what the path says and refuses an object that says otherwise.

@@ -87,11 +87,13 @@ func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.Delete
 		}
 		switch {
 		case err == nil:
-			return answerWrite(w, http.StatusOK, value, revision, nil)
+			return answerWrite(w, r, http.StatusOK, value, revision)
 		case errors.Is(err, store.ErrNotFound):
 			return apierrors.NewNotFound(r.kind.GroupResource(), r.name)
-		case !errors.Is(err, store.ErrConflict) || try == maxTries:
+		case !errors.Is(err, store.ErrConflict):
 			return err
+		case try == maxTries:
+			return conflict(r)
 		}
 	}
 }

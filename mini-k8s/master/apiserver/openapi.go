@@ -2,13 +2,16 @@ package apiserver
 
 import (
 	"net/http"
+	"strings"
 
 	"workshop/mini-k8s/api"
 
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// openAPIRoutes serves as much of OpenAPI v3 as lets kubectl leave the validation of fields to the server: it looks
+// openAPIRoutes serves as much of OpenAPI as lets kubectl leave the validation of fields to the server: it looks
 // for a parameter "fieldValidation" in the PATCH of the kind (KEP-2885).
 func (s *Server) openAPIRoutes() {
 	type object = map[string]any
@@ -25,6 +28,24 @@ func (s *Server) openAPIRoutes() {
 	s.mux.HandleFunc("GET /openapi/v3", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, object{"paths": paths})
 	})
+	s.mux.HandleFunc("GET /openapi/v2", openAPIv2)
+}
+
+// openAPIv2 serves a document that describes nothing. kubectl before 1.29 wants one before it sends a manifest, and
+// later ones when they meet a kind that v3 does not have: it leads them to say that there is no such kind.
+func openAPIv2(w http.ResponseWriter, r *http.Request) {
+	info := &openapiv2.Info{Title: "mini-k8s", Version: Version.GitVersion}
+	if !strings.Contains(r.Header.Get("Accept"), "protobuf") {
+		writeJSON(w, http.StatusOK, map[string]any{"swagger": "2.0", "info": info, "paths": map[string]any{}})
+		return
+	}
+	document, err := proto.Marshal(&openapiv2.Document{Swagger: "2.0", Info: info})
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+	w.Write(document)
 }
 
 func openAPIPaths(gv schema.GroupVersion) map[string]any {

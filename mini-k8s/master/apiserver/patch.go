@@ -29,8 +29,7 @@ func (s *Server) patchPart(w http.ResponseWriter, r *request, subresource string
 		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "apply", r.kind.GroupResource(), r.name,
 			"server-side apply is out of scope here: use `kubectl apply` without --server-side", 0, true)
 	}
-	warnings := []string{}
-	return s.replace(w, r, subresource, warnings, func(current api.Object) (api.Object, error) {
+	return s.replace(w, r, subresource, func(current api.Object) (api.Object, error) {
 		before, err := json.Marshal(current)
 		if err != nil {
 			return nil, err
@@ -40,9 +39,11 @@ func (s *Server) patchPart(w http.ResponseWriter, r *request, subresource string
 			return nil, err
 		}
 		object := r.kind.New()
-		_, err = r.decode(after, object)
-		if err != nil {
+		if err := r.decode(after, object); err != nil {
 			return nil, err
+		}
+		if subresource == "" {
+			r.warnUnserved(before, after)
 		}
 		if err := r.intoNamespace(object); err != nil {
 			return nil, err

@@ -51,7 +51,7 @@ func (s *Server) list(w http.ResponseWriter, r *request) error {
 			if err != nil {
 				return err
 			}
-			if selected.matches(r.kind, object) {
+			if selected.matches(attributesOf(r.kind, object)) {
 				if err := r.addRow(table, object); err != nil {
 					return err
 				}
@@ -118,8 +118,18 @@ func (r *request) selector() (selection, error) {
 
 func (s selection) everything() bool { return s.labels.Empty() && s.fields.Empty() }
 
-func (s selection) matches(kind *api.Kind, o api.Object) bool {
-	return s.labels.Matches(labels.Set(o.GetLabels())) && (s.fields.Empty() || s.fields.Matches(fields.Set(kind.SelectableFields(o))))
+// attributes are what selectors ask of an object.
+type attributes struct {
+	labels labels.Set
+	fields fields.Set
+}
+
+func attributesOf(kind *api.Kind, o api.Object) attributes {
+	return attributes{o.GetLabels(), kind.SelectableFields(o)}
+}
+
+func (s selection) matches(a attributes) bool {
+	return s.labels.Matches(a.labels) && s.fields.Matches(a.fields)
 }
 
 func (s selection) filter(kind *api.Kind, objects []store.Object) ([]store.Object, error) {
@@ -129,7 +139,7 @@ func (s selection) filter(kind *api.Kind, objects []store.Object) ([]store.Objec
 		if err != nil {
 			return nil, err
 		}
-		if s.matches(kind, o) {
+		if s.matches(attributesOf(kind, o)) {
 			matching = append(matching, stored)
 		}
 	}

@@ -54,6 +54,7 @@ type request struct {
 	kind            *api.Kind
 	namespace, name string
 	user            User
+	warnings        []string // for the answer to a write
 }
 
 // New returns a server over a store, with the namespaces that every cluster has.

@@ -85,7 +85,7 @@ func (s *Server) putScale(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	answer := &scaleAnswer{ResponseWriter: w, kind: r.kind}
-	return s.replace(answer, r, "scale", nil, func(current api.Object) (api.Object, error) {
+	return s.replace(answer, r, "scale", func(current api.Object) (api.Object, error) {
 		scale, body := &autoscalingv1.Scale{}, sent
 		if r.Method == http.MethodPatch {
 			before, err := json.Marshal(scaleOf(current))
@@ -100,7 +100,7 @@ func (s *Server) putScale(w http.ResponseWriter, r *request) error {
 			return nil, apierrors.NewBadRequest("the body is not a Scale: " + err.Error())
 		}
 		object := current.DeepCopyObject().(api.Object)
-		if r.Method == http.MethodPut {
+		if r.Method == http.MethodPut || mentionsRevision(sent) {
 			object.SetResourceVersion(scale.ResourceVersion)
 		} else {
 			object.SetResourceVersion("")
@@ -142,7 +142,7 @@ func (s *Server) bind(w http.ResponseWriter, r *request) error {
 	if binding.Target.Name == "" {
 		return apierrors.NewBadRequest("target.name: the node to bind the pod to is required")
 	}
-	return s.replace(w, r, "binding", nil, func(current api.Object) (api.Object, error) {
+	return s.replace(w, r, "binding", func(current api.Object) (api.Object, error) {
 		pod := current.DeepCopyObject().(*corev1.Pod)
 		if pod.DeletionTimestamp != nil {
 			return nil, apierrors.NewConflict(r.kind.GroupResource(), r.name, fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", r.name))

@@ -4,10 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
-
-	"workshop/mini-k8s/api"
 )
 
 // addWarnings puts warnings into the answer's header, where kubectl finds and prints them (KEP-1693).
@@ -24,46 +23,56 @@ func addWarnings(w http.ResponseWriter, warnings []string) {
 	}
 }
 
-// unservedFields returns a warning for each field in an object's JSON that is kept but not acted on.
-func unservedFields(kind *api.Kind, body []byte) []string {
-	if len(kind.Unserved) == 0 {
-		return nil
+// warnUnserved adds a warning for each field in an object's JSON that is kept but not acted on. What the object had
+// before the request, if it was there, is not mentioned again.
+func (r *request) warnUnserved(before, after []byte) {
+	if len(r.kind.Unserved) == 0 {
+		return
 	}
-	var object any
-	if err := json.Unmarshal(body, &object); err != nil {
-		return nil // decode has said so
-	}
+	var had, has any
+	json.Unmarshal(before, &had) // may be nil
+	json.Unmarshal(after, &has)  // decode has read it already
 	var warnings []string
-	for _, path := range kind.Unserved {
-		if holds(object, strings.Split(path, ".")) {
-			warnings = append(warnings, fmt.Sprintf("%s: this field is stored, but nothing acts on it in this version of mini-k8s", path))
+	for _, text := range r.kind.Unserved {
+		path := strings.Split(text, ".")
+		if now := valuesAt(has, path); len(now) > 0 && !reflect.DeepEqual(now, valuesAt(had, path)) {
+			warnings = append(warnings, fmt.Sprintf("%s: this field is stored, but nothing acts on it in this version of mini-k8s", text))
 		}
 	}
 	slices.Sort(warnings)
-	return warnings
+	r.warnings = append(r.warnings, warnings...)
 }
 
-// holds reports whether a value stands at the path; "containers[*]" means in any element of the list.
-func holds(value any, path []string) bool {
+// valuesAt returns what stands at the path; "containers[*]" means in each element of the list. Empty lists and
+// objects do not count.
+func valuesAt(value any, path []string) []any {
 	if len(path) == 0 {
 		switch value := value.(type) {
 		case nil:
-			return false
+			return nil
 		case map[string]any:
-			return len(value) > 0
+			if len(value) == 0 {
+				return nil
+			}
 		case []any:
-			return len(value) > 0
+			if len(value) == 0 {
+				return nil
+			}
 		}
-		return true
+		return []any{value}
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return false
+		return nil
 	}
 	name, every := strings.CutSuffix(path[0], "[*]")
 	if !every {
-		return holds(object[name], path[1:])
+		return valuesAt(object[name], path[1:])
 	}
+	var all []any
 	list, _ := object[name].([]any)
-	return slices.ContainsFunc(list, func(element any) bool { return holds(element, path[1:]) })
+	for _, element := range list {
+		all = append(all, valuesAt(element, path[1:])...)
+	}
+	return all
 }

@@ -26,27 +26,30 @@ const (
 	maxWatch = 30 * time.Minute
 )
 
-// event is what the watchers of a change share: each part is made by the first of them that needs it.
+// event is what the watchers of a change share: each part is made by the first of them that needs it. It lives as
+// long as the change is in memory, so it keeps of the objects only what selectors ask for.
 type event struct {
-	change *store.Change
-	kind   *api.Kind
-	body   func() []byte              // the object as clients get it
-	now    func() (api.Object, error) // nil if the change deleted it
-	before func() (api.Object, error) // nil if the change created it
+	change      *store.Change
+	body        func() []byte // the object as clients get it
+	now, before func() (attributes, error)
 }
 
 func eventOf(kind *api.Kind, change *store.Change) *event {
 	return change.Derive(func(c *store.Change) any {
-		decode := func(value []byte) func() (api.Object, error) {
-			return sync.OnceValues(func() (api.Object, error) {
+		read := func(value []byte) func() (attributes, error) {
+			return sync.OnceValues(func() (attributes, error) {
 				if value == nil {
-					return nil, nil
+					return attributes{}, nil
 				}
-				return decodeStored(kind, value, c.Revision)
+				object, err := decodeStored(kind, value, c.Revision)
+				if err != nil {
+					return attributes{}, err
+				}
+				return attributesOf(kind, object), nil
 			})
 		}
 		return &event{
-			change: c, kind: kind, now: decode(c.Value), before: decode(c.Previous),
+			change: c, now: read(c.Value), before: read(c.Previous),
 			body: sync.OnceValue(func() []byte {
 				value := c.Value
 				if value == nil {
@@ -71,7 +74,7 @@ func (e *event) typeFor(selected selection) (watch.EventType, error) {
 		if err != nil {
 			return "", err
 		}
-		is, was = is && selected.matches(e.kind, now), was && selected.matches(e.kind, before)
+		is, was = is && selected.matches(now), was && selected.matches(before)
 	}
 	switch {
 	case is && was:
@@ -94,8 +97,10 @@ func (s *Server) watch(w http.ResponseWriter, r *request) error {
 	prefix := keyOf(r.kind, r.namespace, "")
 	query := r.URL.Query()
 	after, err := strconv.ParseInt(query.Get("resourceVersion"), 10, 64)
+	// A client may ask for the state first and to be told where that ends, in place of a list (KEP-3157).
+	stateFirst, _ := strconv.ParseBool(query.Get("sendInitialEvents"))
 	var initial []store.Object
-	if query.Get("resourceVersion") == "" || after == 0 && err == nil {
+	if query.Get("resourceVersion") == "" || err == nil && (after == 0 || stateFirst) {
 		if initial, after, err = s.Store.List(r.Context(), prefix); err != nil {
 			return err
 		}
@@ -123,6 +128,11 @@ func (s *Server) watch(w http.ResponseWriter, r *request) error {
 			return nil
 		}
 	}
+	if stateFirst {
+		if err := stream.bookmark(after, map[string]string{metav1.InitialEventsAnnotationKey: "true"}); err != nil {
+			return nil
+		}
+	}
 	for {
 		if err := stream.flusher.Flush(); err != nil {
 			return nil
@@ -134,7 +144,7 @@ func (s *Server) watch(w http.ResponseWriter, r *request) error {
 		case ctx.Err() != nil, errors.Is(err, store.ErrClosed):
 			return nil
 		case errors.Is(err, context.DeadlineExceeded):
-			err = stream.bookmark(watcher.Revision())
+			err = stream.bookmark(watcher.Revision(), nil)
 		case err != nil:
 			status := apierrors.NewResourceExpired(err.Error()).Status()
 			status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
@@ -189,12 +199,20 @@ func (s *watchStream) send(eventType watch.EventType, object []byte) error {
 	return s.line(eventType, body)
 }
 
-func (s *watchStream) bookmark(revision int64) error {
-	if wants, _ := strconv.ParseBool(s.r.URL.Query().Get("allowWatchBookmarks")); !wants || s.table {
+// bookmark sends an object that has nothing but a revision. In a table it is a row, as of any object.
+func (s *watchStream) bookmark(revision int64, annotations map[string]string) error {
+	if wants, _ := strconv.ParseBool(s.r.URL.Query().Get("allowWatchBookmarks")); !wants {
 		return nil
 	}
-	return s.line(watch.Bookmark, fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":"%d"}}`,
-		s.r.kind.Kind, s.r.kind.GroupVersion(), revision))
+	object := metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(s.r.kind.GroupVersionKind)
+	object.SetResourceVersion(strconv.FormatInt(revision, 10))
+	object.SetAnnotations(annotations)
+	body, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	return s.send(watch.Bookmark, body)
 }
 
 // line writes one event. The object is shared with other watchers and goes out as it is.

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 func (s *Server) create(w http.ResponseWriter, r *request) error {
@@ -26,13 +27,16 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	warnings, err := r.decode(body, object)
-	if err != nil {
+	if err := r.decode(body, object); err != nil {
 		return err
 	}
 	if err := r.intoNamespace(object); err != nil {
 		return err
 	}
+	if node := r.user.Node(); node != "" && r.kind.Resource != "events" && object.GetName() != node {
+		return apierrors.NewForbidden(r.kind.GroupResource(), object.GetName(), errForbidden(r))
+	}
+	r.warnUnserved(nil, body)
 	prepareCreate(r.kind, object)
 	r.recordManager(object, "Update", "")
 	r.kind.Default(object)
@@ -46,22 +50,33 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	revision := int64(0)
+	key, revision := keyOf(r.kind, object.GetNamespace(), object.GetName()), int64(0)
 	if !r.dryRun() {
-		revision, err = s.Store.Create(r.Context(), keyOf(r.kind, object.GetNamespace(), object.GetName()), value, r.manager())
+		revision, err = s.Store.Create(r.Context(), key, value, r.manager())
+	} else if _, err = s.Store.Get(r.Context(), key); err == nil {
+		err = store.ErrExists
+	} else if errors.Is(err, store.ErrNotFound) {
+		err = nil
 	}
 	if errors.Is(err, store.ErrExists) {
 		return apierrors.NewAlreadyExists(r.kind.GroupResource(), object.GetName())
 	} else if err != nil {
 		return err
 	}
-	return answerWrite(w, http.StatusCreated, value, revision, warnings)
+	return answerWrite(w, r, http.StatusCreated, value, revision)
 }
+
+// A name made from generateName ends in so many random letters, and is a legal label if its beginning is.
+const (
+	generatedSuffix  = 5
+	maxGeneratedBase = validation.DNS1123LabelMaxLength - generatedSuffix
+)
 
 // prepareCreate sets what the server alone decides about a new object.
 func prepareCreate(kind *api.Kind, o api.Object) {
 	if o.GetName() == "" && o.GetGenerateName() != "" {
-		o.SetName(api.JoinName(strings.TrimSuffix(o.GetGenerateName(), "-"), rand.String(5)))
+		base := o.GetGenerateName()
+		o.SetName(base[:min(len(base), maxGeneratedBase)] + rand.String(generatedSuffix))
 	}
 	o.SetUID(uuid.NewUUID())
 	o.SetCreationTimestamp(metav1.Now().Rfc3339Copy())
@@ -101,14 +116,16 @@ func (s *Server) put(w http.ResponseWriter, r *request, subresource string) erro
 	if err != nil {
 		return err
 	}
-	warnings, err := r.decode(body, sent)
-	if err != nil {
+	if err := r.decode(body, sent); err != nil {
 		return err
 	}
 	if err := r.intoNamespace(sent); err != nil {
 		return err
 	}
-	return s.replace(w, r, subresource, warnings, func(current api.Object) (api.Object, error) {
+	if subresource == "" {
+		r.warnUnserved(nil, body)
+	}
+	return s.replace(w, r, subresource, func(current api.Object) (api.Object, error) {
 		return sent.DeepCopyObject().(api.Object), nil
 	})
 }
@@ -118,7 +135,7 @@ const maxTries = 16
 
 // replace is the one way in which an object changes: read it, make the new one from it, check that, write it if
 // nobody else wrote meanwhile. change returns the new object; it may be called several times.
-func (s *Server) replace(w http.ResponseWriter, r *request, subresource string, warnings []string, change func(current api.Object) (api.Object, error)) error {
+func (s *Server) replace(w http.ResponseWriter, r *request, subresource string, change func(current api.Object) (api.Object, error)) error {
 	for try := 1; ; try++ {
 		current, stored, err := s.read(r.Context(), r.kind, r.namespace, r.name)
 		if err != nil {
@@ -149,7 +166,7 @@ func (s *Server) replace(w http.ResponseWriter, r *request, subresource string, 
 		}
 		switch {
 		case err == nil:
-			return answerWrite(w, http.StatusOK, value, revision, warnings)
+			return answerWrite(w, r, http.StatusOK, value, revision)
 		case errors.Is(err, store.ErrNotFound):
 			return apierrors.NewNotFound(r.kind.GroupResource(), r.name)
 		case !errors.Is(err, store.ErrConflict):
@@ -169,6 +186,9 @@ func (r *request) prepareUpdate(o, current api.Object, subresource string) ([]by
 		o = whole
 	} else if subresource == "" {
 		r.kind.CopyStatus(current, o)
+		if ns, ok := o.(*corev1.Namespace); ok {
+			ns.Spec.Finalizers = current.(*corev1.Namespace).Spec.Finalizers // which "finalize" alone may change
+		}
 	}
 	o.SetUID(current.GetUID())
 	o.SetCreationTimestamp(current.GetCreationTimestamp())
@@ -242,7 +262,7 @@ func conflict(r *request) error {
 }
 
 // answerWrite answers with the object as it is stored now.
-func answerWrite(w http.ResponseWriter, code int, value []byte, revision int64, warnings []string) error {
-	addWarnings(w, warnings)
+func answerWrite(w http.ResponseWriter, r *request, code int, value []byte, revision int64) error {
+	addWarnings(w, r.warnings)
 	return writeJSON(w, code, withRevision(value, revision))
 }

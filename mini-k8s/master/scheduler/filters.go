@@ -11,27 +11,27 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 )
 
-// A filter says whether a pod can run on a node: "" if it can, or else why not, in the words of FailedScheduling.
-type filter func(pod *corev1.Pod, node *nodeInfo) string
+// A filter says what keeps a pod from running on a node, in the words of FailedScheduling: nothing, if it can.
+type filter func(pod *corev1.Pod, node *nodeInfo) []string
 
 // filters in the order in which a refusal is told.
 var filters = []filter{schedulable, tolerated, selected, fits}
 
-func schedulable(pod *corev1.Pod, node *nodeInfo) string {
+func schedulable(pod *corev1.Pod, node *nodeInfo) []string {
 	cordon := corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
 	if node.Spec.Unschedulable && !tolerates(pod, cordon) {
-		return "node(s) were unschedulable"
+		return []string{"node(s) were unschedulable"}
 	}
-	return ""
+	return nil
 }
 
-func tolerated(pod *corev1.Pod, node *nodeInfo) string {
+func tolerated(pod *corev1.Pod, node *nodeInfo) []string {
 	for _, taint := range node.Spec.Taints {
 		if taint.Effect != corev1.TaintEffectPreferNoSchedule && !tolerates(pod, taint) {
-			return fmt.Sprintf("node(s) had untolerated taint {%s: %s}", taint.Key, taint.Value)
+			return []string{fmt.Sprintf("node(s) had untolerated taint {%s: %s}", taint.Key, taint.Value)}
 		}
 	}
-	return ""
+	return nil
 }
 
 // tolerates reports whether one of the pod's tolerations covers the taint.
@@ -47,17 +47,16 @@ func tolerates(pod *corev1.Pod, taint corev1.Taint) bool {
 	})
 }
 
-func selected(pod *corev1.Pod, node *nodeInfo) string {
+func selected(pod *corev1.Pod, node *nodeInfo) []string {
 	for key, value := range pod.Spec.NodeSelector {
 		if got, ok := node.Labels[key]; !ok || got != value {
-			return "node(s) didn't match Pod's node affinity/selector"
+			return []string{"node(s) didn't match Pod's node affinity/selector"}
 		}
 	}
-	return ""
+	return nil
 }
 
-func fits(pod *corev1.Pod, node *nodeInfo) string {
-	var short []string
+func fits(pod *corev1.Pod, node *nodeInfo) (short []string) {
 	need := requestsOf(pod)
 	if node.used.pods+1 > node.room.pods {
 		short = append(short, "Too many pods")
@@ -68,7 +67,7 @@ func fits(pod *corev1.Pod, node *nodeInfo) string {
 	if need.memory > 0 && need.memory > node.room.memory-node.used.memory {
 		short = append(short, "Insufficient memory")
 	}
-	return strings.Join(short, ", ")
+	return short
 }
 
 // resources of a pod or a node: CPU in thousandths of a core, memory in bytes.

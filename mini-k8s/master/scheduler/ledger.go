@@ -19,9 +19,10 @@ type ledger struct {
 }
 
 type entry struct {
-	node  string
-	owner string
-	takes resources
+	node    string
+	owner   string
+	takes   resources
+	assumed bool // decided, but the watch has not told it yet
 }
 
 // nodeInfo is a node with what is taken of it.
@@ -48,6 +49,7 @@ func (l *ledger) setNode(old, node *corev1.Node) {
 	defer l.mu.Unlock()
 	if node == nil {
 		l.node(old.Name).Node = nil
+		l.drop(old.Name)
 		return
 	}
 	info := l.node(node.Name)
@@ -64,7 +66,7 @@ func (l *ledger) setPod(old, pod *corev1.Pod) {
 	case api.PodFinished(pod):
 		l.free(pod.UID)
 	case pod.Spec.NodeName != "":
-		l.take(pod, pod.Spec.NodeName)
+		l.take(pod, pod.Spec.NodeName, false)
 	}
 }
 
@@ -72,14 +74,16 @@ func (l *ledger) setPod(old, pod *corev1.Pod) {
 func (l *ledger) assume(pod *corev1.Pod, node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.take(pod, node)
+	l.take(pod, node, true)
 }
 
-// forget takes an assumption back.
+// forget takes an assumption back. What the watch has told stays.
 func (l *ledger) forget(pod types.UID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.free(pod)
+	if l.entries[pod].assumed {
+		l.free(pod)
+	}
 }
 
 func (l *ledger) assigned(pod types.UID) bool {
@@ -89,8 +93,8 @@ func (l *ledger) assigned(pod types.UID) bool {
 	return ok
 }
 
-func (l *ledger) take(pod *corev1.Pod, node string) {
-	e := entry{node: node, owner: ownerOf(pod), takes: requestsOf(pod)}
+func (l *ledger) take(pod *corev1.Pod, node string, assumed bool) {
+	e := entry{node: node, owner: ownerOf(pod), takes: requestsOf(pod), assumed: assumed}
 	if l.entries[pod.UID] == e {
 		return
 	}
@@ -112,8 +116,13 @@ func (l *ledger) free(pod types.UID) {
 	if info.owners[e.owner]--; info.owners[e.owner] == 0 {
 		delete(info.owners, e.owner)
 	}
-	if info.Node == nil && info.used.pods == 0 {
-		delete(l.nodes, e.node)
+	l.drop(e.node)
+}
+
+// drop forgets a node that is gone, and its pods too.
+func (l *ledger) drop(node string) {
+	if info := l.nodes[node]; info.Node == nil && info.used.pods == 0 {
+		delete(l.nodes, node)
 	}
 }
 
@@ -129,8 +138,10 @@ func (l *ledger) choose(pod *corev1.Pod) (best, refusal string) {
 			continue
 		}
 		nodes++
-		if why := refuse(pod, node); why != "" {
-			refusals[why]++
+		if reasons := refuse(pod, node); len(reasons) > 0 {
+			for _, why := range reasons {
+				refusals[why]++
+			}
 			continue
 		}
 		if s := score(pod, node); s > bestScore || s == bestScore && name < best {
@@ -143,12 +154,12 @@ func (l *ledger) choose(pod *corev1.Pod) (best, refusal string) {
 	return best, ""
 }
 
-// refuse returns the first filter's reason against the node, or "".
-func refuse(pod *corev1.Pod, node *nodeInfo) string {
+// refuse returns what the first filter that refuses has against the node.
+func refuse(pod *corev1.Pod, node *nodeInfo) []string {
 	for _, f := range filters {
-		if why := f(pod, node); why != "" {
-			return why
+		if reasons := f(pod, node); len(reasons) > 0 {
+			return reasons
 		}
 	}
-	return ""
+	return nil
 }

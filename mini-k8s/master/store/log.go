@@ -12,8 +12,8 @@ import (
 // Bounds of the tail, whichever is reached first, and of what one Next returns. The bytes count values only;
 // what watchers derive from a change comes on top.
 const (
-	tailChanges = 16384
-	tailBytes   = 32 << 20
+	tailChanges = 2048
+	tailBytes   = 4 << 20
 	nextChanges = 1024
 )
 

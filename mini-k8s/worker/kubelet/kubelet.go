@@ -141,16 +141,18 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 		return err
 	}
 	m := k.remember(pod)
-	view := withLost(pod, actual, m.status)
-	steps, again := plan(pod, view, m, time.Now())
+	now := time.Now()
+	view := withLost(pod, actual, m.status, now)
+	steps, again := plan(pod, view, m, now)
 	var failure error
 	for round := 0; len(steps) > 0 && failure == nil && round < maxRounds; round++ {
 		failure = k.carryOut(ctx, pod, view, m, steps)
 		if actual, err = k.Runtime.Pod(ctx, uid); err != nil {
 			return err
 		}
-		view = withLost(pod, actual, m.status)
-		steps, again = plan(pod, view, m, time.Now())
+		now = time.Now()
+		view = withLost(pod, actual, m.status, now)
+		steps, again = plan(pod, view, m, now)
 	}
 	if again > 0 {
 		k.queue.AddAfter(string(uid), again)
@@ -164,26 +166,27 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	return failure
 }
 
-// report writes the pod's status if it differs from the last one written.
+// report writes the pod's status if it differs from the last one written, or somebody else has written another.
 func (k *Kubelet) report(ctx context.Context, pod *corev1.Pod, actual view, m *memory) error {
 	status := statusOf(pod, actual, m, k.Address)
-	if m.reported && equality.Semantic.DeepEqual(status, m.status) {
-		return nil
+	same := equality.Semantic.DeepEqual
+	if same(status, m.status) && (same(status, pod.Status) || control.Revision(pod.ResourceVersion) < m.written) {
+		return nil // shown already, or it will be: what we look at is older than what we wrote
 	}
 	changed := pod.DeepCopy()
 	changed.Status = status
 	changed.ResourceVersion = "" // whatever else changed in the pod: its status is ours
-	_, err := k.client.UpdateStatus(ctx, changed)
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // the pod is gone, or another has its name: the watch will say so
+	written, err := k.client.UpdateStatus(ctx, changed)
+	if apierrors.IsNotFound(err) {
+		return nil // the pod is gone: the watch will say so
 	}
-	if err != nil {
+	if err != nil { // a conflict, too: others are writing it over and over, or another pod has its name
 		return fmt.Errorf("report status: %w", err)
 	}
 	if status.Phase != m.status.Phase {
 		slog.Info("pod is "+string(status.Phase), "pod", control.Key(pod), "node", k.Node)
 	}
-	m.status, m.reported = status, true
+	m.status, m.written = status, control.Revision(written.ResourceVersion)
 	return nil
 }
 
@@ -204,14 +207,21 @@ func (k *Kubelet) confirmDeletion(ctx context.Context, pod *corev1.Pod) error {
 // memory is what the kubelet knows of a pod beside what it can look up. All of it can be lost. It belongs to the
 // worker that is looking at the pod.
 type memory struct {
-	status    corev1.PodStatus // the last one written, or the one that was found
-	reported  bool
-	signalled map[string]string  // the last signal to each container, by ID
+	status    corev1.PodStatus   // the last one written, or the one that was found
+	written   int64              // the revision that this made
+	signalled map[string]signal  // the last signal to each container, by ID
 	failed    map[string]failure // containers that could not be started, by name
 }
 
-// failure is why a container could not be started, and when to try again.
+// signal is one that was sent.
+type signal struct {
+	name string
+	at   time.Time
+}
+
+// failure is why a container could not be started from an image, and when to try again.
 type failure struct {
+	image           string
 	reason, message string
 	count           int
 	retry           time.Time
@@ -222,7 +232,7 @@ func (k *Kubelet) remember(pod *corev1.Pod) *memory {
 	defer k.mu.Unlock()
 	m := k.memory[pod.UID]
 	if m == nil {
-		m = &memory{status: pod.Status, signalled: map[string]string{}, failed: map[string]failure{}}
+		m = &memory{status: pod.Status, signalled: map[string]signal{}, failed: map[string]failure{}}
 		k.memory[pod.UID] = m
 	}
 	return m
@@ -257,14 +267,14 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, actual view, m 
 				return err
 			}
 		case terminate, kill:
-			signal := map[action]string{terminate: "SIGTERM", kill: "SIGKILL"}[s.do]
-			if m.signalled[s.id] == "" {
+			name := map[action]string{terminate: "SIGTERM", kill: "SIGKILL"}[s.do]
+			if m.signalled[s.id].name == "" {
 				k.events.Normal(pod, "Killing", "Stopping container %s", s.container.Name)
 			}
-			if err := k.Runtime.Signal(ctx, s.id, signal); err != nil {
+			if err := k.Runtime.Signal(ctx, s.id, name); err != nil {
 				return err
 			}
-			m.signalled[s.id] = signal
+			m.signalled[s.id] = signal{name, time.Now()}
 		case startContainer:
 			k.start(ctx, pod, *sandbox, m, s)
 		}
@@ -275,6 +285,9 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, actual view, m 
 // start starts one container and notes in m if that failed.
 func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) {
 	before := m.failed[s.container.Name]
+	if before.image != s.container.Image {
+		before.count = 0
+	}
 	reason, err := "ErrImagePull", k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
 	if errors.Is(err, runtime.ErrImageNotPresent) {
 		reason = "ErrImageNeverPull"
@@ -298,7 +311,7 @@ func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sa
 	if ctx.Err() != nil {
 		return
 	}
-	f := failure{reason: reason, message: err.Error(), count: before.count + 1}
+	f := failure{image: s.container.Image, reason: reason, message: err.Error(), count: before.count + 1}
 	f.retry = time.Now().Add(restartDelay(f.count))
 	m.failed[s.container.Name] = f
 	slog.Warn("container does not start", "pod", control.Key(pod), "container", s.container.Name, "reason", err)

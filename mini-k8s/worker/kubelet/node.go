@@ -38,6 +38,7 @@ type Node struct {
 	nodes  client.Resource[*corev1.Node]
 	leases client.Resource[*coordinationv1.Lease]
 	self   *control.Informer[*corev1.Node]
+	queue  *control.Queue // holds nothing but the node's name
 	info   corev1.NodeSystemInfo
 	room   corev1.ResourceList
 }
@@ -47,7 +48,7 @@ func NewNode(config Config, ready func() (bool, string)) *Node {
 	config.Client = config.Client.Named("kubelet")
 	nodes := client.Of[*corev1.Node](config.Client)
 	return &Node{Config: config, Ready: ready, nodes: nodes, leases: client.Of[*coordinationv1.Lease](config.Client),
-		self: control.NewInformer(nodes, client.Selection{Fields: "metadata.name=" + config.Node})}
+		queue: control.NewQueue("node status"), self: control.NewInformer(nodes, client.Selection{Fields: "metadata.name=" + config.Node})}
 }
 
 // Run registers the node and keeps its entry until the context ends.
@@ -58,7 +59,6 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.info = systemInfo(n.Runtime.Name() + "://" + version)
 	n.room = capacity()
-	queue := control.NewQueue("node status")
 	return control.Run(ctx,
 		control.Component{Name: "watch", Run: n.self.Run},
 		control.Component{Name: "lease", Run: n.keepLease},
@@ -66,10 +66,10 @@ func (n *Node) Run(ctx context.Context) error {
 			if err := n.self.WaitSynced(ctx); err != nil {
 				return err
 			}
-			queue.Add(n.Node)
+			n.Refresh()
 			// Whatever is said of this node, by whomever, is looked at: only we know whether it is true.
-			n.self.Subscribe(ctx, func(_, _ *corev1.Node) { queue.Add(n.Node) })
-			return queue.Run(ctx, 1, n.reconcile)
+			n.self.Subscribe(ctx, func(_, _ *corev1.Node) { n.Refresh() })
+			return n.queue.Run(ctx, 1, n.reconcile)
 		}},
 	)
 }
@@ -95,8 +95,8 @@ func (n *Node) PodCIDR(ctx context.Context) (string, error) {
 	}
 }
 
-// Refresh reports the node's status if it has changed, for a caller who knows that it has.
-func (n *Node) Refresh(ctx context.Context) error { return n.reconcile(ctx, n.Node) }
+// Refresh has the node's status looked at soon, for a caller who knows that it has changed.
+func (n *Node) Refresh() { n.queue.Add(n.Node) }
 
 // reconcile makes the node's entry say what is true.
 func (n *Node) reconcile(ctx context.Context, name string) error {

@@ -56,7 +56,7 @@ func lost(c *runtime.Container) bool { return c.ID == "" }
 
 // withLost adds the containers that, going by the pod's status, have been there and are not any more. They count
 // as having been killed.
-func withLost(pod *corev1.Pod, actual runtime.Pod, status corev1.PodStatus) view {
+func withLost(pod *corev1.Pod, actual runtime.Pod, status corev1.PodStatus, now time.Time) view {
 	v := view{actual}
 	if pod.DeletionTimestamp != nil {
 		return v
@@ -69,7 +69,7 @@ func withLost(pod *corev1.Pod, actual runtime.Pod, status corev1.PodStatus) view
 			State: runtime.Exited, ExitCode: 137, Message: "The container could not be located when the pod was looked at"}
 		switch {
 		case known.State.Running != nil:
-			gone.StartedAt, gone.FinishedAt = known.State.Running.StartedAt.Time, time.Now()
+			gone.StartedAt, gone.FinishedAt = known.State.Running.StartedAt.Time, now
 		case known.State.Terminated != nil:
 			t := known.State.Terminated
 			gone.ExitCode, gone.Message = int(t.ExitCode), t.Message
@@ -96,13 +96,21 @@ func plan(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps []step,
 		}
 		steps = append(steps, step{do: startSandbox})
 	}
+	begun := slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
+		l := actual.latest(c.Name)
+		return l != nil && !lost(l)
+	})
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
+		policy := initRestarts(pod)
 		if l := actual.latest(c.Name); l != nil && l.State == runtime.Exited && l.ExitCode == 0 {
-			continue
+			if begun || !lost(l) {
+				continue
+			}
+			policy = corev1.RestartPolicyAlways // it went with its sandbox, and runs again in the new one
 		}
 		// One at a time: the rest has to wait for this one.
-		return planContainer(steps, pod, c, actual, m, now, initRestarts(pod))
+		return planContainer(steps, pod, c, actual, m, now, policy)
 	}
 	for i := range pod.Spec.Containers {
 		var wait time.Duration
@@ -116,15 +124,19 @@ func plan(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps []step,
 
 // planContainer adds what to do for one container of a pod that should run.
 func planContainer(steps []step, pod *corev1.Pod, c *corev1.Container, actual view, m *memory, now time.Time, policy corev1.RestartPolicy) ([]step, time.Duration) {
-	if f, ok := m.failed[c.Name]; ok && now.Before(f.retry) {
+	if f, ok := m.failed[c.Name]; ok && f.image == c.Image && now.Before(f.retry) {
 		return steps, f.retry.Sub(now)
 	}
 	l := actual.latest(c.Name)
 	switch {
 	case l == nil:
 		return append(steps, step{do: startContainer, container: c}), 0
-	case l.State == runtime.Running && l.Image != c.Image && m.signalled[l.ID] == "":
-		return append(steps, step{do: terminate, container: c, id: l.ID}), 0 // its exit brings us back
+	case l.State == runtime.Running && l.Image != c.Image: // its exit brings us back
+		deadline := now.Add(gracePeriod(pod))
+		if sent := m.signalled[l.ID]; sent.name != "" {
+			deadline = sent.at.Add(gracePeriod(pod))
+		}
+		return planStop(steps, c, l, m, deadline.Sub(now))
 	case l.State == runtime.Created: // left so by a kubelet that was killed
 		return append(steps, step{do: removeContainer, id: l.ID}, step{do: startContainer, container: c, attempt: l.Attempt}), 0
 	case l.State == runtime.Running:
@@ -162,22 +174,34 @@ func planDeletion(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps
 			continue
 		}
 		running = true
-		container := &corev1.Container{Name: c.Name}
-		if left <= 0 && m.signalled[c.ID] != "SIGKILL" {
-			steps = append(steps, step{do: kill, container: container, id: c.ID})
-		} else if m.signalled[c.ID] == "" {
-			steps = append(steps, step{do: terminate, container: container, id: c.ID})
-		}
+		steps, again = planStop(steps, &corev1.Container{Name: c.Name}, c, m, left)
 	}
 	switch {
-	case running && left > 0:
-		return steps, left
 	case running:
-		return steps, 0 // its death brings us back
+		return steps, again // before that, its death brings us back
 	case actual.Sandbox != nil || len(actual.Containers) > 0:
 		return append(steps, step{do: removePod}), 0
 	}
 	return nil, 0
+}
+
+// planStop adds what to do for a container that has so much time left to stop.
+func planStop(steps []step, c *corev1.Container, running *runtime.Container, m *memory, left time.Duration) ([]step, time.Duration) {
+	switch sent := m.signalled[running.ID].name; {
+	case left <= 0 && sent != "SIGKILL":
+		steps = append(steps, step{do: kill, container: c, id: running.ID})
+	case sent == "":
+		steps = append(steps, step{do: terminate, container: c, id: running.ID})
+	}
+	return steps, max(0, left)
+}
+
+// gracePeriod returns how long a container has to stop.
+func gracePeriod(pod *corev1.Pod) time.Duration {
+	if seconds := pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
+		return time.Duration(*seconds) * time.Second
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
 }
 
 // finished reports whether the pod has run to its end and its restart policy leaves it there.

@@ -3,6 +3,7 @@ package kubelet
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -41,18 +42,14 @@ func statusOf(pod *corev1.Pod, actual view, m *memory, hostIP string) corev1.Pod
 		ready = ready && s.Ready
 		status.ContainerStatuses = append(status.ContainerStatuses, s)
 	}
-	reported := &corev1.Pod{Status: corev1.PodStatus{Conditions: m.status.DeepCopy().Conditions}}
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled { // the scheduler's
-			api.SetPodCondition(reported, c)
-		}
-	}
-	setConditions(reported, status.Phase, initialized, ready)
-	status.Conditions = reported.Status.Conditions
+	status.Conditions = conditions(pod.Status.Conditions, m.status.Conditions, status.Phase, initialized, ready)
 	return status
 }
 
-func setConditions(pod *corev1.Pod, phase corev1.PodPhase, initialized, ready bool) {
+// conditions returns those that are shown, with ours set and those of others, such as the scheduler, as they are.
+// Since when ours hold is known from what was written last: what is shown may be older.
+func conditions(shown, written []corev1.PodCondition, phase corev1.PodPhase, initialized, ready bool) []corev1.PodCondition {
+	pod := &corev1.Pod{Status: corev1.PodStatus{Conditions: slices.Clone(shown)}}
 	set := func(condition corev1.PodConditionType, holds bool, reason string) {
 		c := corev1.PodCondition{Type: condition, Status: corev1.ConditionTrue}
 		if !holds {
@@ -62,10 +59,23 @@ func setConditions(pod *corev1.Pod, phase corev1.PodPhase, initialized, ready bo
 			c.Reason = "PodCompleted"
 		}
 		api.SetPodCondition(pod, c)
+		if last := find(written, condition); last != nil && last.Status == c.Status {
+			find(pod.Status.Conditions, condition).LastTransitionTime = last.LastTransitionTime
+		}
 	}
 	set(corev1.PodInitialized, initialized, "ContainersNotInitialized")
 	set(corev1.PodReady, ready, "ContainersNotReady")
 	set(corev1.ContainersReady, ready, "ContainersNotReady")
+	return pod.Status.Conditions
+}
+
+func find(conditions []corev1.PodCondition, wanted corev1.PodConditionType) *corev1.PodCondition {
+	for i := range conditions {
+		if conditions[i].Type == wanted {
+			return &conditions[i]
+		}
+	}
+	return nil
 }
 
 // phaseOf sums a pod up: Pending until each container has been started once, then Running until none will be again.

@@ -22,6 +22,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
@@ -39,6 +40,8 @@ const (
 	labelNode    = "mini-k8s.node"
 
 	optionBridge = "com.docker.network.bridge.name"
+
+	createTimeout = time.Minute
 )
 
 // Config of one node's network.
@@ -79,6 +82,12 @@ func Remove(ctx context.Context, docker *client.Client, cluster string) error {
 		failures = append(failures, removeRules(ctx, cluster))
 	}
 	return errors.Join(failures...)
+}
+
+// Exists reports whether Docker has a network of the cluster.
+func Exists(ctx context.Context, docker *client.Client, cluster string) (bool, error) {
+	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+cluster))
+	return len(found) > 0, err
 }
 
 // Name returns the name of the node's Docker network.
@@ -142,6 +151,9 @@ func ensureBridge(ctx context.Context, docker *client.Client, config Config, rul
 			return "", fmt.Errorf("remove network %s, which does not fit (%s): %w", n.Name, wrong, err)
 		}
 	}
+	// Docker goes on with what it has been asked: if we did not wait, a Remove that follows might come too early.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
 	if _, err := docker.NetworkCreate(ctx, name, wanted); err != nil {
 		return "", fmt.Errorf("create network %s with range %s: %w", name, config.PodCIDR, err)
 	}

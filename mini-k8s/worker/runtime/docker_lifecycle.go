@@ -14,20 +14,35 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// createTimeout is how long Docker has to make a container.
+const createTimeout = time.Minute
+
+// create makes a container. Docker goes on with a request whose caller has hung up, so a context that ends does not
+// hang up here: once this has returned, no container comes into being that nobody knows of.
+func (d *Docker) create(ctx context.Context, config *container.Config, host *container.HostConfig, name string) (id string, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	created, err := d.docker.ContainerCreate(ctx, config, host, nil, nil, name)
+	return created.ID, err
+}
+
 // StartSandbox leaves nothing behind when it fails. The address is empty for a pod on the host's network.
 func (d *Docker) StartSandbox(ctx context.Context, pod *corev1.Pod) (Sandbox, error) {
 	config, host := d.sandboxConfig(pod)
-	created, err := d.docker.ContainerCreate(ctx, config, host, nil, nil, containerName(pod, "POD", 0))
+	id, err := d.create(ctx, config, host, containerName(pod, "POD", 0))
 	if err != nil {
 		return Sandbox{}, fmt.Errorf("create sandbox of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	sandbox, err := d.startSandbox(ctx, created.ID)
+	sandbox, err := d.startSandbox(ctx, id)
 	if err != nil {
 		// The context may be what failed, so the clean-up has its own.
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		return Sandbox{}, fmt.Errorf("start sandbox of pod %s/%s: %w", pod.Namespace, pod.Name,
-			errors.Join(err, d.RemoveContainer(cleanup, created.ID)))
+			errors.Join(err, d.RemoveContainer(cleanup, id)))
 	}
 	return sandbox, nil
 }
@@ -52,14 +67,14 @@ func (d *Docker) startSandbox(ctx context.Context, id string) (Sandbox, error) {
 // message, so that its failure has a place in the pod's status and counts as an attempt.
 func (d *Docker) StartContainer(ctx context.Context, sandbox Sandbox, pod *corev1.Pod, spec ContainerSpec) (string, error) {
 	config, host := d.containerConfig(sandbox, pod, spec)
-	created, err := d.docker.ContainerCreate(ctx, config, host, nil, nil, containerName(pod, spec.Name, spec.Attempt))
+	id, err := d.create(ctx, config, host, containerName(pod, spec.Name, spec.Attempt))
 	if err != nil {
 		return "", fmt.Errorf("create container %s of pod %s/%s: %w", spec.Name, pod.Namespace, pod.Name, err)
 	}
-	if err := d.docker.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
-		return created.ID, fmt.Errorf("start container %s of pod %s/%s: %w", spec.Name, pod.Namespace, pod.Name, err)
+	if err := d.docker.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
+		return id, fmt.Errorf("start container %s of pod %s/%s: %w", spec.Name, pod.Namespace, pod.Name, err)
 	}
-	return created.ID, nil
+	return id, nil
 }
 
 // Signal takes it for done when the container is already dead or gone.

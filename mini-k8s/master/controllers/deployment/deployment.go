@@ -17,10 +17,12 @@ import (
 	"fmt"
 	"log/slog"
 
+	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -35,6 +37,7 @@ type Controller struct {
 	deploymentClient client.Resource[*appsv1.Deployment]
 	events           *control.Events
 	sets             *control.Informer[*appsv1.ReplicaSet]
+	pods             *control.Informer[*corev1.Pod]
 	deployments      *control.Informer[*appsv1.Deployment]
 	setWrites        control.Writes
 	deploymentWrites control.Writes
@@ -46,8 +49,10 @@ func New(deps control.Deps) *Controller {
 	c := &Controller{
 		setClient: client.Of[*appsv1.ReplicaSet](deps.Client), deploymentClient: client.Of[*appsv1.Deployment](deps.Client), events: deps.Events,
 		sets: control.Shared[*appsv1.ReplicaSet](deps.Informers), deployments: control.Shared[*appsv1.Deployment](deps.Informers),
+		pods: control.Shared[*corev1.Pod](deps.Informers),
 	}
 	c.sets.Index("owner", control.ByOwner)
+	c.pods.Index("owner", control.ByOwner)
 	return c
 }
 
@@ -59,6 +64,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	if err := c.deployments.WaitSynced(ctx); err != nil {
 		return err
 	}
+	if err := c.pods.WaitSynced(ctx); err != nil {
+		return err
+	}
 	queue := control.NewQueue("deployment")
 	c.deployments.Subscribe(ctx, func(old, d *appsv1.Deployment) {
 		if d == nil {
@@ -66,12 +74,25 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		queue.Add(control.Key(d))
 	})
+	enqueueOwner := func(rs *appsv1.ReplicaSet) {
+		if owner := metav1.GetControllerOf(rs); owner != nil && owner.Kind == controllerKind.Kind {
+			queue.Add(control.JoinKey(rs.Namespace, owner.Name))
+		}
+	}
 	c.sets.Subscribe(ctx, func(old, rs *appsv1.ReplicaSet) {
 		if rs == nil {
 			rs = old
 		}
-		if owner := metav1.GetControllerOf(rs); owner != nil && owner.Kind == controllerKind.Kind {
-			queue.Add(control.JoinKey(rs.Namespace, owner.Name))
+		enqueueOwner(rs)
+	})
+	c.pods.Subscribe(ctx, func(old, pod *corev1.Pod) {
+		if pod != nil {
+			return // the ReplicaSet's status tells
+		}
+		if owner := metav1.GetControllerOf(old); owner != nil { // a Recreate may be waiting until it is gone
+			if rs, ok := c.sets.Get(control.JoinKey(old.Namespace, owner.Name)); ok {
+				enqueueOwner(rs)
+			}
 		}
 	})
 	return queue.Run(ctx, workers, c.reconcile)
@@ -106,7 +127,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 			return err
 		}
 	}
-	for _, step := range plan(d, current, old) {
+	for _, step := range plan(d, current, old, c.left(old)) {
 		if err := c.scale(ctx, d, step.set, step.replicas); err != nil {
 			return err
 		}
@@ -117,11 +138,26 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	return c.updateStatus(ctx, d, current, sets)
 }
 
+// left returns how many pods of these versions are not wholly gone, be they stopping, or may yet come.
+func (c *Controller) left(sets []*appsv1.ReplicaSet) int {
+	left := 0
+	for _, rs := range sets {
+		if rs.Status.ObservedGeneration < rs.Generation {
+			left++ // whoever makes its pods may not know yet that it shall have none
+		}
+		for _, pod := range c.pods.ByIndex("owner", string(rs.UID)) {
+			if !api.PodFinished(pod) {
+				left++
+			}
+		}
+	}
+	return left
+}
+
 // createSet makes the ReplicaSet of the Deployment's template, with as many replicas as there is room for.
 func (c *Controller) createSet(ctx context.Context, d *appsv1.Deployment, old []*appsv1.ReplicaSet) error {
 	rs := newSet(d, nextRevision(old))
-	steps := plan(d, rs, old)
-	for _, step := range steps {
+	for _, step := range plan(d, rs, old, c.left(old)) {
 		if step.set == rs {
 			rs.Spec.Replicas = &step.replicas
 		}

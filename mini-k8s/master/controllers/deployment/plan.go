@@ -14,13 +14,13 @@ type step struct {
 }
 
 // plan returns what to change now, given what there is. current is the ReplicaSet of the Deployment's template,
-// nil if there is none; it need not be stored yet.
-func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
+// nil if there is none; it need not be stored yet. left is how many pods of the old ones are not wholly gone.
+func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, left int) []step {
 	if current == nil || d.Spec.Paused {
 		return planPaused(d, current, old)
 	}
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-		return planRecreate(d, current, old)
+		return planRecreate(d, current, old, left)
 	}
 	return planRolling(d, current, old)
 }
@@ -70,20 +70,21 @@ func planRolling(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1
 }
 
 // planRecreate takes all old pods away, and begins with the new ones when the last is gone.
-func planRecreate(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
+func planRecreate(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, left int) []step {
 	var steps []step
 	for _, rs := range old {
 		if specReplicas(rs) > 0 {
 			steps = append(steps, step{rs, 0})
 		}
 	}
-	if len(steps) == 0 && sum(old, func(rs *appsv1.ReplicaSet) int32 { return rs.Status.Replicas }) == 0 && specReplicas(current) != *d.Spec.Replicas {
+	if len(steps) == 0 && left == 0 && specReplicas(current) != *d.Spec.Replicas {
 		steps = append(steps, step{current, *d.Spec.Replicas})
 	}
 	return steps
 }
 
-// planPaused follows a change of the Deployment's size, but moves nothing from one version to another.
+// planPaused follows a change of the Deployment's size, but moves nothing from one version to another: a rollout that
+// was paused half-way keeps the pods that it has on top.
 func planPaused(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
 	newest := current
 	if newest == nil || specReplicas(newest) == 0 {
@@ -101,15 +102,23 @@ func planPaused(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.
 		others += specReplicas(current)
 	}
 	others -= specReplicas(newest)
-	if size := max(0, *d.Spec.Replicas-others); size != specReplicas(newest) && (others == 0 || size < specReplicas(newest)) {
+	size := *d.Spec.Replicas
+	if others > 0 {
+		surge, _ := limits(d)
+		size = min(specReplicas(newest), max(0, size+surge-others))
+	}
+	if size != specReplicas(newest) {
 		return []step{{newest, size}}
 	}
 	return nil
 }
 
 // limits returns maxSurge and maxUnavailable in pods: a surge is rounded up, what may be missing down. Both 0 would
-// never move, so then one pod may be missing.
+// never move, so then one pod may be missing. Only a rolling update has them.
 func limits(d *appsv1.Deployment) (surge, unavailable int32) {
+	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+		return 0, 0
+	}
 	if rolling := d.Spec.Strategy.RollingUpdate; rolling != nil {
 		surge = scaled(rolling.MaxSurge, *d.Spec.Replicas, true)
 		unavailable = scaled(rolling.MaxUnavailable, *d.Spec.Replicas, false)

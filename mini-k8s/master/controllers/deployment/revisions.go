@@ -62,7 +62,7 @@ func newSet(d *appsv1.Deployment, revision int) *appsv1.ReplicaSet {
 	selector.MatchLabels = withLabel(selector.MatchLabels, hash)
 	rs := &appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: d.Namespace, Name: api.JoinName(d.Name, hash), Labels: template.Labels, Annotations: maps.Clone(d.Annotations),
+			Namespace: d.Namespace, Name: api.JoinName(d.Name, hash), Labels: template.Labels,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(d, controllerKind)},
 		},
 		Spec: appsv1.ReplicaSetSpec{Replicas: new(int32), Selector: selector, Template: *template},
@@ -71,13 +71,18 @@ func newSet(d *appsv1.Deployment, revision int) *appsv1.ReplicaSet {
 	return rs
 }
 
-// setAnnotations notes in a ReplicaSet which revision of the Deployment it is, and reports whether that changed it.
+// setAnnotations notes in a ReplicaSet which revision of the Deployment it is, with what is noted in the Deployment
+// (kubernetes.io/change-cause, for the history), and reports whether that changed it.
 func setAnnotations(rs *appsv1.ReplicaSet, d *appsv1.Deployment, revision int) bool {
 	before := maps.Clone(rs.Annotations)
 	if rs.Annotations == nil {
 		rs.Annotations = map[string]string{}
 	}
-	delete(rs.Annotations, lastAppliedAnnotation)
+	for name, value := range d.Annotations {
+		if name != lastAppliedAnnotation {
+			rs.Annotations[name] = value
+		}
+	}
 	rs.Annotations[revisionAnnotation] = strconv.Itoa(revision)
 	rs.Annotations[desiredAnnotation] = strconv.Itoa(int(*d.Spec.Replicas))
 	return !maps.Equal(before, rs.Annotations)

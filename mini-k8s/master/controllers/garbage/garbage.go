@@ -22,6 +22,8 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -102,13 +104,13 @@ func (c *Controller) enqueue(queue *control.Queue, kind *api.Kind, old, o client
 	if o == nil {
 		queue.Add(node{kind, old.Namespace, old.Name, old.UID}.key())
 		for _, owner := range old.OwnerReferences {
-			if ownerKind := kindOf(owner); ownerKind != nil {
+			if ownerKind := kindOf(owner); c.informers[ownerKind] != nil {
 				queue.Add(node{ownerKind, old.Namespace, owner.Name, owner.UID}.key())
 			}
 		}
 		return
 	}
-	if old == nil || len(old.OwnerReferences) != len(o.OwnerReferences) || o.DeletionTimestamp != nil && len(o.Finalizers) > 0 {
+	if old == nil || !equality.Semantic.DeepEqual(old.OwnerReferences, o.OwnerReferences) || o.DeletionTimestamp != nil && len(o.Finalizers) > 0 {
 		queue.Add(node{kind, o.Namespace, o.Name, o.UID}.key())
 	}
 }
@@ -158,17 +160,28 @@ func (c *Controller) collect(ctx context.Context, o member) error {
 	if len(o.OwnerReferences) == 0 || o.DeletionTimestamp != nil {
 		return nil
 	}
-	for _, owner := range o.OwnerReferences {
-		exists, err := c.exists(ctx, o.Namespace, owner)
-		if err != nil {
-			return fmt.Errorf("look for %s %s, owner of %s: %w", owner.Kind, owner.Name, o.Name, err)
-		}
-		if exists {
-			return nil
-		}
+	if wanted, err := c.wanted(ctx, o, ""); err != nil || wanted {
+		return err
 	}
 	slog.Info("collecting garbage", "kind", o.kind.Kind, "object", control.Key(o.Metadata), "owner", o.OwnerReferences[0].Kind+"/"+o.OwnerReferences[0].Name)
-	return c.delete(ctx, o)
+	return c.delete(ctx, o, metav1.DeletePropagationBackground)
+}
+
+// wanted reports whether one of an object's owners exists, but for the one of this UID.
+func (c *Controller) wanted(ctx context.Context, o member, except types.UID) (bool, error) {
+	for _, owner := range o.OwnerReferences {
+		if owner.UID == except {
+			continue
+		}
+		exists, err := c.exists(ctx, o.Namespace, owner)
+		if err != nil {
+			return false, fmt.Errorf("look for %s %s, owner of %s: %w", owner.Kind, owner.Name, o.Name, err)
+		}
+		if exists {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // exists asks the cache and, where that knows nothing, the API server: caches of different kinds are not equally old.
@@ -200,27 +213,38 @@ func kindOf(owner metav1.OwnerReference) *api.Kind {
 	return api.ForGVK(gv.WithKind(owner.Kind))
 }
 
-func (c *Controller) delete(ctx context.Context, o member) error {
+func (c *Controller) delete(ctx context.Context, o member, policy metav1.DeletionPropagation) error {
 	_, err := client.MetadataOf(c.client, o.kind).Delete(ctx, o.Namespace, o.Name,
-		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(o.UID))})
+		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(o.UID)), PropagationPolicy: &policy})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete %s %s: %w", o.kind.Kind, control.Key(o.Metadata), err)
 	}
 	return nil
 }
 
-// deleteDependents is for an owner that waits to be deleted after all that belongs to it. The deletion of the last
-// dependent brings us back to let the owner go.
+// deleteDependents is for an owner that waits to be deleted after all that belongs to it, which waits for what belongs
+// to it in turn. What somebody else wants as well stays with them. The deletion of the last dependent brings us back
+// to let the owner go.
 func (c *Controller) deleteDependents(ctx context.Context, n node, owner client.Metadata) error {
-	dependents := c.dependents(n.uid)
-	for _, o := range dependents {
-		if o.DeletionTimestamp == nil {
-			if err := c.delete(ctx, o); err != nil {
-				return err
-			}
+	waiting := false
+	for _, o := range c.dependents(n.uid) {
+		wanted, err := c.wanted(ctx, o, n.uid)
+		switch {
+		case err != nil:
+		case wanted:
+			err = c.release(ctx, o, n.uid)
+		case o.DeletionTimestamp == nil && len(c.dependents(o.UID)) > 0:
+			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationForeground)
+		case o.DeletionTimestamp == nil:
+			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationBackground)
+		default:
+			waiting = true
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if len(dependents) > 0 {
+	if waiting {
 		return nil
 	}
 	return c.removeFinalizer(ctx, n, owner, metav1.FinalizerDeleteDependents)
@@ -229,14 +253,22 @@ func (c *Controller) deleteDependents(ctx context.Context, n node, owner client.
 // orphanDependents takes the owner out of all that belongs to it, and then lets it go.
 func (c *Controller) orphanDependents(ctx context.Context, n node, owner client.Metadata) error {
 	for _, o := range c.dependents(n.uid) {
-		rest := slices.DeleteFunc(slices.Clone(o.OwnerReferences), func(r metav1.OwnerReference) bool { return r.UID == n.uid })
-		patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, "ownerReferences": rest}}
-		_, err := client.MetadataOf(c.client, o.kind).Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
-		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("orphan %s %s: %w", o.kind.Kind, o.Name, err)
+		if err := c.release(ctx, o, n.uid); err != nil {
+			return err
 		}
 	}
 	return c.removeFinalizer(ctx, n, owner, metav1.FinalizerOrphanDependents)
+}
+
+// release takes an owner out of an object that belongs to it.
+func (c *Controller) release(ctx context.Context, o member, owner types.UID) error {
+	rest := slices.DeleteFunc(slices.Clone(o.OwnerReferences), func(r metav1.OwnerReference) bool { return r.UID == owner })
+	patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, "ownerReferences": rest}}
+	_, err := client.MetadataOf(c.client, o.kind).Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("release %s %s: %w", o.kind.Kind, o.Name, err)
+	}
+	return nil
 }
 
 func (c *Controller) removeFinalizer(ctx context.Context, n node, o client.Metadata, name string) error {
@@ -251,7 +283,7 @@ func (c *Controller) removeFinalizer(ctx context.Context, n node, o client.Metad
 
 // sweepEvents deletes events that nobody will look at any more.
 func (c *Controller) sweepEvents(ctx context.Context) error {
-	events := client.MetadataOf(c.client, api.Lookup("events"))
+	events := client.Of[*corev1.Event](c.client)
 	for ctx.Err() == nil {
 		control.Sleep(ctx, eventSweep)
 		list, err := events.List(ctx, client.Selection{})
@@ -259,7 +291,7 @@ func (c *Controller) sweepEvents(ctx context.Context) error {
 			continue // the next sweep will do
 		}
 		for _, e := range list.Items {
-			if time.Since(e.CreationTimestamp.Time) > eventLife {
+			if time.Since(e.CreationTimestamp.Time) > eventLife && time.Since(e.LastTimestamp.Time) > eventLife {
 				events.Delete(ctx, e.Namespace, e.Name, metav1.DeleteOptions{})
 			}
 		}

@@ -103,10 +103,11 @@ func (c *Controller) reconcile(ctx context.Context, name string, now time.Time) 
 	return c.config.Grace / 4, nil
 }
 
-// lastHeard returns when the node last renewed its lease, or was made.
+// lastHeard returns when the node last renewed its lease, or was made: a node that comes back after it was deleted
+// may find its lease of old.
 func (c *Controller) lastHeard(node *corev1.Node) time.Time {
 	lease, ok := c.leases.Get(control.JoinKey(corev1.NamespaceNodeLease, node.Name))
-	if !ok || lease.Spec.RenewTime == nil {
+	if !ok || lease.Spec.RenewTime == nil || lease.Spec.RenewTime.Time.Before(node.CreationTimestamp.Time) {
 		return node.CreationTimestamp.Time
 	}
 	return lease.Spec.RenewTime.Time

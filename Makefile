@@ -1,0 +1,51 @@
+# What there is to do here; `make` alone lists it.
+
+GO     ?= go
+ARGS   ?=
+BIN    := bin/mini-k8s
+ARCH   := $(shell $(GO) env GOARCH 2>/dev/null)
+# Packet rules need root; a cluster of simulated pods does not.
+HOLLOW := $(findstring hollow,$(ARGS))
+SUDO   := $(if $(HOLLOW),,$(shell [ "$$(id -u)" = 0 ] || echo sudo))
+NEEDS  := $(if $(HOLLOW),build,docker)
+
+.PHONY: help up down build test bench crash docker clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+
+up: ## install what is missing, build, start a cluster (ARGS="--nodes 5 --name big")
+	@scripts/setup.sh $(NEEDS)
+	@$(MAKE) --no-print-directory build
+	@$(SUDO) $(BIN) up $(ARGS)
+
+down: ## stop the cluster and remove all that it made (ARGS="--name big")
+	@test -x $(BIN) || $(MAKE) --no-print-directory build
+	@$(SUDO) $(BIN) down $(ARGS)
+
+build: ## make bin/mini-k8s and the programs of the container images
+	@scripts/setup.sh build
+	@test -x $(BIN) || echo "Building; the first time takes a minute or two"
+	@$(GO) build -o $(BIN) ./mini-k8s
+	@for program in pause hello; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) $(GO) build -trimpath -ldflags='-s -w' -o bin/images/$(ARCH)/$$program ./mini-k8s/images/$$program || exit 1; \
+	done
+
+test: ## install what is missing, run all tests
+	@scripts/setup.sh docker
+	$(GO) vet ./...
+	$(GO) test -race -timeout 10m ./...
+
+bench: ## measure: times, memory, and ratios to peers in the same run
+	@scripts/setup.sh docker
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./mini-k8s/bench -count 1
+	$(GO) test -run '^$$' -bench . ./mini-k8s/master/store
+
+crash: ## kill -9 the store in a write load, 50 times
+	MINI_K8S_CRASH_ROUNDS=50 $(GO) test -run Crash -v -count 1 -timeout 30m ./mini-k8s/master/store
+
+docker: ## install and start Docker
+	@scripts/setup.sh docker
+
+clean: ## remove what was built
+	rm -rf bin
