@@ -28,6 +28,9 @@ var deployments = behaviour[*appsv1.Deployment]{
 	validate: func(d, old *appsv1.Deployment) field.ErrorList {
 		path := field.NewPath("spec")
 		errs := validateWorkload(d.Spec.Replicas, d.Spec.Selector, &d.Spec.Template, path)
+		if limit := d.Spec.RevisionHistoryLimit; limit != nil && *limit < 0 {
+			errs = append(errs, field.Invalid(path.Child("revisionHistoryLimit"), *limit, "must be greater than or equal to 0"))
+		}
 		errs = append(errs, validateStrategy(&d.Spec.Strategy, path.Child("strategy"))...)
 		if old != nil {
 			errs = append(errs, validateSelectorUpdate(d.Spec.Selector, old.Spec.Selector, path)...)

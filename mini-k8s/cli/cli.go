@@ -1,4 +1,5 @@
-// Package cli holds the commands that a user types: a small sibling of kubectl for machines that lack it.
+// Package cli holds the commands that a user types: a small sibling of kubectl for machines that lack it, and the
+// commands that run a cluster.
 //
 // Invariants:
 //  1. A command writes to the app's Writer and ErrWriter and nowhere else.
@@ -11,10 +12,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"net/http"
+	"net/url"
+	"strings"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
@@ -23,6 +27,7 @@ import (
 	"github.com/urfave/cli/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
 )
 
 // DefaultKubeconfig returns the kubeconfig of the cluster that runs on this machine. Whoever starts clusters sets it.
@@ -30,9 +35,11 @@ var DefaultKubeconfig func() (string, error)
 
 // Commands returns the user's commands. Run them with the arguments in the order that Arrange puts them in.
 func Commands() []*cli.Command {
-	commands := append(clusterCommands(),
-		getCommand(), applyCommand(), deleteCommand(), describeCommand(), scaleCommand(), logsCommand(), eventsCommand(),
-		versionCommand(), doctorCommand())
+	commands := []*cli.Command{
+		upCommand(), downCommand(), envCommand(), masterCommand(), workerCommand(), tokenCommand(), // run a cluster
+		getCommand(), applyCommand(), deleteCommand(), describeCommand(), // use it
+		scaleCommand(), logsCommand(), eventsCommand(), versionCommand(), doctorCommand(),
+	}
 	for _, command := range commands {
 		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { // instead of a screen of help
 			return fmt.Errorf("%w; `mini-k8s %s --help` lists the flags", err, command.Name)
@@ -47,57 +54,66 @@ type session struct {
 	ctx         context.Context // ends with Ctrl-C
 	client      *client.Client
 	server      string
-	namespace   string // empty: all of them
+	namespace   string     // empty: all of them
+	selection   url.Values // which of a kind's objects are meant, if they are not named
 	out, errOut io.Writer
 }
 
-// onCluster makes an action of a function that works on a cluster.
-func onCluster(run func(s *session, args []string) error) cli.ActionFunc {
-	return func(cCtx *cli.Context) error {
-		s, err := connect(cCtx)
-		if err != nil {
-			return err
-		}
-		return run(s, cCtx.Args().Slice())
+// onCluster makes a command of a function that works on a cluster.
+func onCluster(name, usage, arguments, examples string, run func(*session, []string) error, flags ...cli.Flag) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: usage, UsageText: "mini-k8s " + name + " " + arguments, Description: examples,
+		Flags: append(flags,
+			&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: metav1.NamespaceDefault, Usage: "the namespace to work in"},
+			&cli.StringFlag{Name: "kubeconfig", EnvVars: []string{"KUBECONFIG"},
+				Usage: "`FILE` that says where the cluster is (default: the cluster that runs here)"}),
+		Action: func(cCtx *cli.Context) error {
+			s, err := connect(cCtx)
+			if err != nil {
+				return fmt.Errorf("%w\nstart a cluster with `mini-k8s up`, or set KUBECONFIG", err)
+			}
+			return run(s, cCtx.Args().Slice())
+		},
 	}
 }
 
-// clusterFlags returns new flags, for a flag remembers whether it was set.
-func clusterFlags(more ...cli.Flag) []cli.Flag {
-	return append(more,
-		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: metav1.NamespaceDefault, Usage: "the namespace to work in"},
-		&cli.StringFlag{Name: "kubeconfig", EnvVars: []string{"KUBECONFIG"}, Usage: "`FILE` that says where the cluster is (default: the cluster that runs here)"})
+// text returns a flag with a value and yes one without; letter is what it may be shortened to.
+func text(name, letter, usage string) cli.Flag {
+	return &cli.StringFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
 }
 
-func allNamespacesFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "all-namespaces", Aliases: []string{"A"}, Usage: "in all namespaces"}
+func yes(name, letter, usage string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
+}
+
+func filenameFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "filename", Aliases: []string{"f"}, Usage: "manifest `FILE`, directory, or - for stdin"}
 }
 
 func connect(cCtx *cli.Context) (*session, error) {
-	// KUBECONFIG may be a list of files, which kubectl merges; the first is enough here.
 	path := cCtx.String("kubeconfig")
-	if list := filepath.SplitList(path); len(list) > 0 {
-		path = list[0]
-	}
 	if path == "" && DefaultKubeconfig != nil {
 		path, _ = DefaultKubeconfig() // whatever is wrong, the way out is the same
 	}
 	if path == "" {
-		return nil, errors.New("no cluster found: start one with `mini-k8s up`, or set KUBECONFIG")
+		return nil, errors.New("no cluster found")
 	}
 	config, err := pki.ReadKubeconfig(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w\nstart a cluster with `mini-k8s up`, or set KUBECONFIG", err)
+		return nil, err
 	}
 	tls, err := pki.ClientTLS(config.CAPEM, config.Pair)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
 	s := &session{flags: cCtx, ctx: cCtx.Context, server: config.Server, namespace: cCtx.String("namespace"),
-		out: cCtx.App.Writer, errOut: cCtx.App.ErrWriter,
+		selection: url.Values{}, out: cCtx.App.Writer, errOut: cCtx.App.ErrWriter,
 		client: client.New(client.Config{Server: config.Server, TLS: tls, Name: "mini-k8s"})}
 	if cCtx.Bool("all-namespaces") {
 		s.namespace = metav1.NamespaceAll
+	}
+	if labels := cCtx.String("selector"); labels != "" {
+		s.selection.Set("labelSelector", labels)
 	}
 	return s, nil
 }
@@ -120,10 +136,23 @@ func (s *session) explain(err error) error {
 	return fmt.Errorf("%w\nis the cluster at %s running? `mini-k8s up` starts one", err, s.server)
 }
 
-// namespaceOf returns the namespace in which the command works on a kind.
-func (s *session) namespaceOf(kind *api.Kind) string {
-	if !kind.Namespaced {
-		return ""
+func versionCommand() *cli.Command {
+	command := onCluster("version", "Tell the versions of this program and of the cluster", "", "mini-k8s version", (*session).version)
+	ask := command.Action
+	command.Action = func(cCtx *cli.Context) error {
+		fmt.Fprintln(cCtx.App.Writer, "Client:", api.KubernetesVersion) // also where there is no cluster
+		return ask(cCtx)
 	}
-	return s.namespace
+	return command
+}
+
+func (s *session) version([]string) error {
+	body, err := s.do(client.Request{Method: http.MethodGet, Path: "/version"})
+	if err != nil {
+		return err
+	}
+	var server version.Info
+	err = json.Unmarshal(body, &server)
+	fmt.Fprintf(s.out, "Server: %s, %s, at %s\n", server.GitVersion, server.Platform, s.server)
+	return err
 }

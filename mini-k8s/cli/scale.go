@@ -12,43 +12,30 @@ import (
 )
 
 func scaleCommand() *cli.Command {
-	return &cli.Command{
-		Name: "scale", Usage: "Set how many replicas there should be",
-		UsageText:   "mini-k8s scale KIND/NAME... --replicas N",
-		Description: "mini-k8s scale deployment/web --replicas 5\nmini-k8s scale deployment web --replicas 0",
-		Flags:       clusterFlags(&cli.IntFlag{Name: "replicas", Usage: "`HOW MANY`"}),
-		Action:      onCluster((*session).scale),
-	}
+	return onCluster("scale", "Set how many replicas there should be", "KIND/NAME... --replicas N",
+		"mini-k8s scale deployment/web --replicas 5", (*session).scale,
+		&cli.IntFlag{Name: "replicas", Value: -1, Usage: "`HOW MANY`"})
 }
 
 func (s *session) scale(args []string) error {
 	replicas := s.flags.Int("replicas")
-	if !s.flags.IsSet("replicas") || replicas < 0 {
+	if replicas < 0 {
 		return errors.New("say how many there should be: --replicas 3")
 	}
-	targets, err := parseTargets(args)
+	targets, err := s.targets(args)
 	if err != nil {
 		return err
 	}
 	for _, t := range targets {
-		if !t.kind.HasSubresource("scale") {
-			return fmt.Errorf("a %s cannot be scaled: scale the deployment or replicaset that makes it", t.kind.Singular())
+		if t.name == "" || !t.kind.HasSubresource("scale") {
+			return fmt.Errorf("%s cannot be scaled: write deployment/NAME or replicaset/NAME", t)
 		}
-		if len(t.names) == 0 {
-			return fmt.Errorf("which %s? mini-k8s scale %s NAME --replicas %d", t.kind.Singular(), t.kind.Singular(), replicas)
+		_, err := s.do(client.Request{Method: http.MethodPatch, Path: t.kind.Path(s.namespace, t.name, "scale"),
+			ContentType: string(types.MergePatchType), Body: fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)})
+		if err != nil {
+			return err
 		}
+		fmt.Fprintln(s.out, t, "scaled")
 	}
-	var errs []error
-	for _, t := range targets {
-		for _, name := range t.names {
-			_, err := s.do(client.Request{Method: http.MethodPatch, Path: t.kind.Path(s.namespace, name, "scale"),
-				ContentType: string(types.MergePatchType), Body: fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)})
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			fmt.Fprintln(s.out, fullName(t.kind, name), "scaled")
-		}
-	}
-	return errors.Join(errs...)
+	return nil
 }

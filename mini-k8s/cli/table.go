@@ -1,99 +1,96 @@
 package cli
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"unicode/utf8"
+	"text/tabwriter"
+	"unicode"
 
 	"workshop/mini-k8s/api"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// columnGap is what kubectl leaves between columns.
-const columnGap = "   "
+// asTable asks the server for columns instead of objects (KEP-491): it knows what is worth showing of a kind.
+const asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
-// tablePrinter prints the tables that the server makes of objects. More rows may follow later, as in a watch: they are
-// aligned with what is printed already.
-type tablePrinter struct {
-	out                       io.Writer
-	wide, namespaces, kindred bool // kindred: of several kinds, so each name says which
-	columns                   []metav1.TableColumnDefinition
-	widths                    []int
+// table prints what the server has made of objects. Rows that are appended later, as in a watch, can be printed below.
+type table struct {
+	metav1.Table
+	kind             *api.Kind
+	wide, namespaces bool
+	printed          int // lines
 }
 
-func (p *tablePrinter) print(kind *api.Kind, table *metav1.Table) {
-	var lines [][]string
-	if p.columns == nil {
-		p.columns = table.ColumnDefinitions
-		lines = append(lines, p.line(func(i int) string { return strings.ToUpper(p.columns[i].Name) }, "NAMESPACE"))
+func (s *session) readTable(t target) (*table, error) {
+	body, err := s.do(s.request(t, asTable))
+	if err != nil {
+		return nil, err
 	}
-	for _, row := range table.Rows {
-		var object unstructured.Unstructured
-		_ = object.UnmarshalJSON(row.Object.Raw) // only a namespace is wanted, and blank if there is none
-		lines = append(lines, p.line(func(i int) string {
-			if i >= len(row.Cells) {
-				return ""
-			}
-			cell := fmt.Sprint(row.Cells[i])
-			if p.kindred && p.columns[i].Format == "name" {
-				cell = fullName(kind, cell)
-			}
-			return cell
-		}, object.GetNamespace()))
+	read := &table{kind: t.kind, wide: s.flags.String("output") == "wide", namespaces: t.kind.Namespaced && s.namespace == ""}
+	if err := json.Unmarshal(body, &read.Table); err != nil {
+		return nil, fmt.Errorf("get %s: unreadable answer: %w", t.kind.Resource, err)
 	}
-	p.widths = printColumns(p.out, columnGap, p.widths, lines)
+	if t.kind == events.kind {
+		slices.SortStableFunc(read.Rows, byRevision)
+	}
+	return read, nil
+}
+
+// print writes the lines that were not printed yet. It lays out all of them, so that the new ones stand below the old.
+func (t *table) print(out io.Writer) {
+	header := metav1.TableRow{}
+	for _, column := range t.ColumnDefinitions {
+		header.Cells = append(header.Cells, strings.ToUpper(column.Name))
+	}
+	lines := [][]string{t.line(header, "NAMESPACE")}
+	for _, row := range t.Rows {
+		lines = append(lines, t.line(row, metadata(row).Namespace))
+	}
+	var text bytes.Buffer
+	printColumns(&text, lines)
+	fmt.Fprint(out, strings.Join(strings.SplitAfter(text.String(), "\n")[t.printed:], ""))
+	t.printed = len(lines)
 }
 
 // line returns the cells that are to be shown.
-func (p *tablePrinter) line(cell func(column int) string, namespace string) []string {
+func (t *table) line(row metav1.TableRow, namespace string) []string {
 	var line []string
-	if p.namespaces {
+	if t.namespaces {
 		line = append(line, namespace)
 	}
-	for i, column := range p.columns {
-		if column.Priority == 0 || p.wide {
-			line = append(line, cell(i))
+	for i, column := range t.ColumnDefinitions {
+		if column.Priority == 0 || t.wide {
+			line = append(line, fmt.Sprint(row.Cells[i]))
 		}
 	}
 	return line
 }
 
-// printColumns prints lines with their cells one below the other, in columns at least as wide as before. It returns
-// how wide they are now.
-func printColumns(out io.Writer, gap string, widths []int, lines [][]string) []int {
-	for _, line := range lines {
-		for i := range line {
-			line[i] = printable(line[i])
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(line[i]))
-		}
-	}
-	for _, line := range lines {
-		for i, cell := range line {
-			if i < len(line)-1 {
-				cell += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)) + gap
-			}
-			fmt.Fprint(out, cell)
-		}
-		fmt.Fprintln(out)
-	}
-	return widths
+// metadata returns what is known of a row's object; nothing if it cannot be read.
+func metadata(row metav1.TableRow) (object metav1.PartialObjectMetadata) {
+	_ = json.Unmarshal(row.Object.Raw, &object)
+	return object
 }
 
-// printable keeps a cell on its line, and keeps whoever wrote it from commanding the reader's terminal.
-func printable(cell string) string {
-	if first, _, more := strings.Cut(cell, "\n"); more {
-		cell = first + "..."
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '^'
+// printColumns prints cells one below the other, as kubectl does. Line breaks and what else could command the reader's
+// terminal become spaces.
+func printColumns(out io.Writer, lines [][]string) {
+	columns := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	for _, line := range lines {
+		for i := range line {
+			line[i] = strings.Map(func(r rune) rune {
+				if unicode.IsControl(r) {
+					return ' '
+				}
+				return r
+			}, line[i])
 		}
-		return r
-	}, cell)
+		fmt.Fprintln(columns, strings.Join(line, "\t"))
+	}
+	columns.Flush()
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"workshop/mini-k8s/cluster"
@@ -16,15 +19,19 @@ import (
 )
 
 // progressPipe is the descriptor through which a detached cluster tells the command that started it how it is
-// getting on, and the line that says that it is ready.
+// getting on. It ends with detachedLine when the cluster is ready.
 const (
 	progressPipe = 3
 	detachedEnv  = "MINI_K8S_DETACHED"
-	readyLine    = "\x00ready\n"
+	detachedLine = "It runs in the background; remove it with: "
 )
 
 func nameFlag() cli.Flag {
 	return &cli.StringFlag{Name: "name", Usage: "`NAME` of the cluster", Value: cluster.DefaultName}
+}
+
+func verboseFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"}
 }
 
 func upCommand() *cli.Command {
@@ -41,94 +48,106 @@ Examples:
    mini-k8s up --detach                   # return when the cluster is ready; stop it with mini-k8s down
    mini-k8s up --runtime hollow --nodes 100 --demo=false   # simulated pods: no Docker needed`,
 		Flags: []cli.Flag{
-			nameFlag(),
+			nameFlag(), verboseFlag(),
 			&cli.IntFlag{Name: "nodes", Usage: "how many workers", Value: 3},
 			&cli.StringFlag{Name: "runtime", Usage: "what runs the pods: docker, or hollow to simulate them", Value: cluster.Docker},
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the API server (default: the first free port from 127.0.0.1:6443)"},
 			&cli.StringFlag{Name: "cluster-cidr", Usage: "`RANGE` of the pods' addresses (default: the first free one from 10.244.0.0/16)"},
 			&cli.BoolFlag{Name: "demo", Usage: "deploy the demo application", Value: true},
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the cluster is ready; it runs on in the background"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"},
 		},
 		Action: up,
 	}
 }
 
 func up(cCtx *cli.Context) error {
-	if cCtx.Bool("detach") && os.Getenv(detachedEnv) == "" {
+	detached := os.Getenv(detachedEnv) != ""
+	if cCtx.Bool("detach") && !detached {
 		return detach(cCtx)
 	}
-	out, ready := cCtx.App.Writer, func() {}
-	if os.Getenv(detachedEnv) != "" {
+	ctx, terminal, name := cCtx.Context, cCtx.App.Writer, cCtx.String("name")
+	progress := terminal
+	if detached {
 		pipe := os.NewFile(progressPipe, "progress")
-		out, ready = pipe, func() { io.WriteString(pipe, readyLine); pipe.Close() }
+		defer pipe.Close() // if not before
+		progress, terminal = pipe, io.Discard
 	}
-	options := cluster.Options{Name: cCtx.String("name"), Nodes: cCtx.Int("nodes"), Runtime: cCtx.String("runtime"),
-		Listen: cCtx.String("listen"), ClusterCIDR: cCtx.String("cluster-cidr"), Demo: cCtx.Bool("demo"), Out: out}
-	log, err := openLog(cluster.Dir(options.Name), cCtx.Bool("verbose"))
+	if err := os.MkdirAll(cluster.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("make the directory for the state: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(cluster.Dir(name), "mini-k8s.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	ctx := cCtx.Context
-	fmt.Fprintf(out, "Starting cluster %s\n", options.Name)
-	c, err := cluster.Up(ctx, options)
-	if err != nil {
-		if os.Getenv(detachedEnv) != "" {
-			fmt.Fprintf(out, "Error: %v\n", err) // the caller reads the pipe, not our standard error
-		}
-		if ctx.Err() != nil {
-			fmt.Fprintln(out, "Interrupted: nothing is left.")
-			return nil
-		}
+	logTo(file, cCtx.Bool("verbose"))
+	fmt.Fprintf(progress, "Starting cluster %s\n", name)
+	c, err := cluster.Up(ctx, cluster.Options{Name: name, Nodes: cCtx.Int("nodes"), Runtime: cCtx.String("runtime"),
+		Listen: cCtx.String("listen"), ClusterCIDR: cCtx.String("cluster-cidr"), Demo: cCtx.Bool("demo"), Out: progress})
+	if info, _ := file.Stat(); err != nil && info != nil && info.Size() == 0 {
+		os.Remove(file.Name())       // what was refused leaves nothing
+		os.Remove(cluster.Dir(name)) // unless there is more in it
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintln(progress, "Interrupted: nothing is left.")
+		return nil
+	case err != nil && detached:
+		fmt.Fprintln(progress, "Error:", err) // nobody sees our standard error
+		return err
+	case err != nil:
 		return err
 	}
-	tryNext(out, c, os.Getenv(detachedEnv) != "")
-	ready()
-	log.show(cCtx.App.Writer)
+	tryNext(progress, c)
+	if detached {
+		fmt.Fprintf(progress, "%s%s down --name %s\n", detachedLine, os.Args[0], c.Name)
+		progress.(io.Closer).Close()
+	} else {
+		fmt.Fprint(terminal, "Ctrl-C removes the cluster. This is what happens in it:\n\n")
+	}
+	logTo(io.MultiWriter(file, terminal), cCtx.Bool("verbose"))
 	failure := c.Wait(ctx)
-	log.show(nil)
+	logTo(file, cCtx.Bool("verbose"))
 	if failure != nil {
 		// What has failed may work again after a restart: nothing is removed.
-		return fmt.Errorf("the cluster has stopped: %w\nstart it again with `mini-k8s up --name %s`", failure, options.Name)
+		return fmt.Errorf("the cluster has stopped: %w\nstart it again with `mini-k8s up --name %s`", failure, name)
 	}
-	fmt.Fprintln(cCtx.App.Writer)
+	fmt.Fprintln(terminal)
 	return c.Down()
 }
 
-// tryNext tells what a newcomer can do now.
-func tryNext(out io.Writer, c *cluster.Cluster, detached bool) {
-	self := os.Args[0]
-	where := "The cluster is ready. Try this next, in another terminal"
-	if detached {
-		where = "The cluster is ready and runs in the background. Try this next"
+// logTo makes the log of this process the story of the cluster: the time, what was decided, and of what.
+func logTo(out io.Writer, verbose bool) {
+	log.SetOutput(out)
+	log.SetFlags(log.Ltime)
+	if verbose {
+		slog.SetLogLoggerLevel(slog.LevelDebug)
 	}
-	fmt.Fprintf(out, "\n%s:\n\n", where)
-	fmt.Fprintf(out, "  export KUBECONFIG=%s\n", c.Kubeconfig())
-	fmt.Fprintln(out, `  kubectl get nodes -o wide
-  kubectl get pods -o wide`)
-	if c.Demo {
-		fmt.Fprintln(out, `  kubectl logs deployment/hello               # what one of the pods says
-  kubectl scale deployment hello --replicas 12
-  kubectl get events --sort-by=.lastTimestamp`)
-		if c.Runtime == cluster.Docker {
-			fmt.Fprintf(out, `
-Break something and watch it heal:
+}
 
-  kubectl get pods --watch
+// tryNext tells what a newcomer can do now.
+func tryNext(out io.Writer, c *cluster.Cluster) {
+	fmt.Fprintf(out, `
+The cluster is ready. Try this next, in another terminal (no kubectl? %s get pods does, too):
+
+  export KUBECONFIG=%s
+  kubectl get pods -o wide
+`, os.Args[0], c.Kubeconfig())
+	if c.Demo {
+		fmt.Fprint(out, `  kubectl scale deployment hello --replicas 12
+  kubectl delete pods --all                       # and see how it heals
+`)
+	}
+	if c.Demo && c.Runtime == cluster.Docker {
+		fmt.Fprintf(out, `  kubectl get pods --watch                        # and in a third terminal, kill a container:
   docker rm -f $(docker ps -q --filter label=mini-k8s.cluster=%s --filter label=mini-k8s.container | head -1)
 `, c.Name)
-		}
 	}
 	if c.Runtime == cluster.Hollow {
 		fmt.Fprintln(out, "\nThe pods are hollow: they say that they run, but no container does. All else is real.")
 	} else if why := network.Limits(); why != "" {
 		fmt.Fprintf(out, "\nNot everything works: %s.\n", why)
 	}
-	if detached {
-		fmt.Fprintf(out, "\nStop and remove it with: %s down --name %s\n", self, c.Name)
-		return
-	}
-	fmt.Fprintf(out, "\nNo kubectl? %s get pods does, too. Ctrl-C removes the cluster.\nThis is what happens in it:\n\n", self)
+	fmt.Fprintln(out)
 }
 
 // detach starts the same command in the background and passes on what it tells, until it is ready or has failed.
@@ -151,37 +170,13 @@ func detach(cCtx *cli.Context) error {
 	}
 	writer.Close()
 	// Whoever gives up waiting gives up the cluster.
-	stop := context.AfterFunc(cCtx.Context, func() { child.Process.Signal(os.Interrupt) })
-	defer stop()
-	told := &tail{out: cCtx.App.Writer}
-	io.Copy(told, reader)
-	if told.ready {
+	defer context.AfterFunc(cCtx.Context, func() { child.Process.Signal(os.Interrupt) })()
+	told, err := io.ReadAll(io.TeeReader(reader, cCtx.App.Writer))
+	if err == nil && strings.Contains(string(told), detachedLine) {
 		return child.Process.Release()
 	}
 	child.Wait()
 	return cli.Exit("", 1) // it has said why
-}
-
-// tail passes on what it is told, but for the line that says that all is ready.
-type tail struct {
-	out   io.Writer
-	ready bool
-}
-
-func (t *tail) Write(data []byte) (int, error) {
-	if text, ok := cutSuffix(data, readyLine); ok {
-		t.ready = true
-		_, err := t.out.Write(text)
-		return len(data), err
-	}
-	return t.out.Write(data)
-}
-
-func cutSuffix(data []byte, suffix string) ([]byte, bool) {
-	if n := len(data) - len(suffix); n >= 0 && string(data[n:]) == suffix {
-		return data[:n], true
-	}
-	return data, false
 }
 
 func downCommand() *cli.Command {
@@ -191,9 +186,7 @@ func downCommand() *cli.Command {
 		Description: `Removes the cluster's containers, networks, packet rules and state, and nothing else. It also cleans
 up after a cluster that was killed.
 
-Examples:
-   mini-k8s down
-   mini-k8s down --name big`,
+Example: mini-k8s down --name big`,
 		Flags: []cli.Flag{nameFlag()},
 		Action: func(cCtx *cli.Context) error {
 			return cluster.Down(cCtx.Context, cCtx.String("name"), cCtx.App.Writer)
@@ -203,12 +196,10 @@ Examples:
 
 func envCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "env",
-		Usage: "Print the shell command that points kubectl to the running cluster",
-		Description: `Examples:
-   eval "$(mini-k8s env)"
-   eval "$(mini-k8s env --name big)"`,
-		Flags: []cli.Flag{&cli.StringFlag{Name: "name", Usage: "`NAME` of the cluster (default: the one that runs)"}},
+		Name:        "env",
+		Usage:       "Print the shell command that points kubectl to the running cluster",
+		Description: `Example: eval "$(mini-k8s env)"`,
+		Flags:       []cli.Flag{&cli.StringFlag{Name: "name", Usage: "`NAME` of the cluster (default: the one that runs)"}},
 		Action: func(cCtx *cli.Context) error {
 			path, err := cluster.Kubeconfig(cCtx.String("name"))
 			if err != nil {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -22,23 +23,15 @@ func (t inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.handler.ServeHTTP(w, r)
 	}()
 	// A server closes the connection of a request that is given up. Here that is the pipe.
-	stop := make(chan struct{})
-	go func() {
-		select {
-		case <-r.Context().Done():
-			feed.CloseWithError(r.Context().Err())
-		case <-stop:
-		}
-	}()
+	stop := context.AfterFunc(r.Context(), func() { feed.CloseWithError(r.Context().Err()) })
 	select {
 	case <-w.started:
 	case <-r.Context().Done():
-		close(stop)
 		return nil, r.Context().Err()
 	}
 	return &http.Response{
 		StatusCode: w.code, Status: http.StatusText(w.code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: w.header, Body: &pipeBody{PipeReader: body, stop: stop}, Request: r, ContentLength: -1,
+		Header: w.header, Body: pipeBody{body, stop}, Request: r, ContentLength: -1,
 	}, nil
 }
 
@@ -68,11 +61,10 @@ func (w *pipeWriter) Write(data []byte) (int, error) {
 // pipeBody is the caller's side. Closing it makes the handler's writes fail.
 type pipeBody struct {
 	*io.PipeReader
-	once sync.Once
-	stop chan struct{}
+	stop func() bool
 }
 
-func (b *pipeBody) Close() error {
-	b.once.Do(func() { close(b.stop) })
+func (b pipeBody) Close() error {
+	b.stop()
 	return b.PipeReader.Close()
 }

@@ -104,7 +104,7 @@ func newUser(t *testing.T) *user {
 			u.env = append(u.env, variable)
 		}
 	}
-	u.env = append(u.env, "MINI_K8S_HOME="+u.home, "KUBECACHEDIR="+t.TempDir(), "GORACE=halt_on_error=1")
+	u.env = append(u.env, "MINI_K8S_HOME="+u.home, "KUBECACHEDIR="+t.TempDir(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	t.Cleanup(u.killAll)
 	return u
 }

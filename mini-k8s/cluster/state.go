@@ -114,29 +114,39 @@ func (s settings) save(dir string) error {
 // lock makes this process the only one that runs the cluster. The kernel lets go of the lock when the process
 // ends, however it ends.
 func lock(dir string) (release func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory for the state: %w", err)
-	}
 	path := filepath.Join(dir, "lock")
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if errors.Is(err, fs.ErrNotExist) {
-		return lock(dir) // a cluster that goes down has taken the directory away just now
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for range 100 { // a cluster that is going down may take the directory away under our hands, or the lock
+		if err = os.MkdirAll(dir, 0o755); err != nil {
+			err = fmt.Errorf("make the directory for the state: %w", err)
+			continue
+		}
+		var file *os.File
+		if file, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644); err != nil {
+			continue
+		}
+		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("cluster %q runs already: stop it with `mini-k8s down --name %[1]s`, or start another with --name", filepath.Base(dir))
+		}
+		if isAt(path, file) {
+			file.Truncate(0)
+			fmt.Fprintln(file, os.Getpid())
+			return func() { file.Close() }, nil
+		}
 		file.Close()
-		return nil, fmt.Errorf("cluster %q runs already: stop it with `mini-k8s down --name %[1]s`, or start another with --name", filepath.Base(dir))
+		err = fmt.Errorf("%s does not stay", path)
 	}
+	return nil, err
+}
+
+// isAt reports whether the path still leads to the file that was opened there.
+func isAt(path string, file *os.File) bool {
 	opened, err := file.Stat()
-	if now, statErr := os.Stat(path); err != nil || statErr != nil || !os.SameFile(opened, now) {
-		file.Close()
-		return lock(dir) // or the lock
+	if err != nil {
+		return false
 	}
-	file.Truncate(0)
-	fmt.Fprintln(file, os.Getpid())
-	return func() { file.Close() }, nil
+	now, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, now)
 }
 
 // removeState removes the directory, and the lock last: whoever gets the next one finds nothing old.

@@ -174,13 +174,15 @@ func ConnectDocker(ctx context.Context) (*docker.Client, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if _, err := d.Ping(ctx); err != nil {
+	ping, err := d.Ping(ctx)
+	if err != nil {
 		d.Close()
 		if errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied") {
 			return nil, fmt.Errorf("Docker is there, but you may not use it: run this with sudo, or join the group docker (%w)", err)
 		}
 		return nil, fmt.Errorf("Docker does not answer: %s (%w)", way, err)
 	}
+	d.NegotiateAPIVersionPing(ping) // now: the client's event stream reads the version while another call may find it out
 	return d, nil
 }
 

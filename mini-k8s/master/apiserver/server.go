@@ -132,7 +132,11 @@ func (s *Server) As(user User) http.Handler {
 func protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if failure := recover(); failure != nil && failure != http.ErrAbortHandler {
+			switch failure := recover(); failure {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(failure) // not a failure: net/http breaks the connection off
+			default:
 				slog.Error("panic in a request", "method", r.Method, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
 				writeError(w, apierrors.NewInternalError(fmt.Errorf("the server failed: %v", failure)))
 			}

@@ -144,6 +144,9 @@ func (s *Server) bind(w http.ResponseWriter, r *request) error {
 	}
 	return s.replace(w, r, "binding", func(current api.Object) (api.Object, error) {
 		pod := current.DeepCopyObject().(*corev1.Pod)
+		if binding.UID != "" && binding.UID != pod.UID {
+			return nil, apierrors.NewConflict(r.kind.GroupResource(), r.name, fmt.Errorf("another pod has its name now: its UID is %s, not %s", pod.UID, binding.UID))
+		}
 		if pod.DeletionTimestamp != nil {
 			return nil, apierrors.NewConflict(r.kind.GroupResource(), r.name, fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", r.name))
 		}

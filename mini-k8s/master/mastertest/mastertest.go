@@ -56,7 +56,7 @@ func New(t testing.TB) *Bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	direct := patient{client.InMemory(server.As("admin"))}
+	direct := client.InMemory(server.As("admin"))
 	return &Bench{
 		Client: client.New(client.Config{Server: "http://in-memory", Name: "test", Transport: direct}),
 		Store:  sqlite, Wire: &Wire{next: direct}, t: t,

@@ -2,7 +2,6 @@ package mastertest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -64,47 +63,6 @@ next:
 		writes = append(writes, write)
 	}
 	return writes
-}
-
-// patient waits for the beginning of every answer, also of requests that are given up, and ends them then: so no
-// handler is left with an answer that nobody takes.
-type patient struct{ next http.RoundTripper }
-
-func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	response, err := p.next.RoundTrip(r.WithContext(ctx))
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	body := response.Body
-	end := func() {
-		cancel()
-		body.Close()
-	}
-	response.Body = &endingBody{ReadCloser: body, request: r, end: end, stop: context.AfterFunc(r.Context(), end)}
-	return response, nil
-}
-
-type endingBody struct {
-	io.ReadCloser
-	request *http.Request
-	end     func()
-	stop    func() bool
-}
-
-func (b *endingBody) Read(into []byte) (int, error) {
-	n, err := b.ReadCloser.Read(into)
-	if ended := b.request.Context().Err(); err != nil && ended != nil {
-		err = ended
-	}
-	return n, err
-}
-
-func (b *endingBody) Close() error {
-	b.stop()
-	b.end()
-	return nil
 }
 
 // Is reports whether a request is of the method and its path ends like this.

@@ -40,6 +40,7 @@ func TestDockerKnowsOfEveryContainerThoughItWasInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	docker.NegotiateAPIVersion(t.Context())
 	interrupted, r := newDocker(t, docker), newDocker(t, plain)
 	interrupted.options = r.options
 

@@ -382,6 +382,7 @@ func dockerOrSkip(t testing.TB) *client.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { docker.Close() })
+	docker.NegotiateAPIVersion(t.Context()) // the event stream does not wait for that
 	return docker
 }
 

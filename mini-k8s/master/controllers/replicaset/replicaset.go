@@ -125,7 +125,10 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	} else if missing > 0 {
 		failure = c.createPods(ctx, rs, min(missing, burst))
 	} else if missing < 0 {
-		failure = c.deletePods(ctx, rs, victims(active, min(-missing, burst)))
+		surplus := victims(active, min(-missing, burst))
+		failure = c.deletePods(ctx, rs, surplus)
+		// They count no more: a rollout must not take them for pods that will stay.
+		active = slices.DeleteFunc(active, func(p *corev1.Pod) bool { return slices.Contains(surplus, p) })
 	}
 	if err := c.updateStatus(ctx, rs, active); err != nil {
 		return err
@@ -211,8 +214,8 @@ func (c *Controller) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, pods
 	})
 }
 
-// updateStatus reports what there is. The counts are those before this look's own creations and deletions; the
-// watch brings us back to count those.
+// updateStatus reports what there is. Pods that this look has made are not counted yet; the watch brings us back
+// for them.
 func (c *Controller) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, active []*corev1.Pod) error {
 	status := appsv1.ReplicaSetStatus{Replicas: int32(len(active)), ObservedGeneration: rs.Generation, Conditions: rs.Status.Conditions}
 	template := labels.SelectorFromSet(rs.Spec.Template.Labels)
