@@ -89,7 +89,7 @@ func up(cCtx *cli.Context) error {
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		fmt.Fprintln(progress, "Interrupted: nothing is left.")
+		fmt.Fprintln(progress, "Interrupted. What this run has made is gone.")
 		return nil
 	case err != nil && detached:
 		fmt.Fprintln(progress, "Error:", err) // nobody sees our standard error

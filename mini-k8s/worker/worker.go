@@ -114,7 +114,7 @@ func (w *Worker) prepare(ctx context.Context) error {
 	w.podNet = podCIDR
 	w.mu.Unlock()
 	if w.Docker != nil {
-		if err := images.Ensure(ctx, w.Docker, images.Pause); err != nil {
+		if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
 			return err
 		}
 		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: podCIDR, ClusterCIDR: w.ClusterCIDR})
