@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -35,6 +36,9 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if flag.Parse(); flag.Lookup("test.bench").Value.String() == "" {
+		os.Exit(m.Run()) // nothing is to be measured
+	}
 	dir, err := os.MkdirTemp("", "mini-k8s-bench-")
 	if err == nil {
 		binary = filepath.Join(dir, "mini-k8s")

@@ -23,8 +23,8 @@ var checks = []struct{ name, command, neededFor, fix string }{
 		"sudo apt install docker.io; if it is there: sudo systemctl start docker"},
 	{"nftables", "nft --version", forDocker, "sudo apt install nftables"},
 	{"iptables", "iptables --version", forDocker, "sudo apt install iptables"},
-	// The oldest of the seven minor releases that the API server is made for.
-	{"kubectl 1.31+", "kubectl version --client", "comfort", "https://kubernetes.io/docs/tasks/tools/, or `mini-k8s get` and its like"},
+	// The oldest of the seven minor releases with which the API server is tested.
+	{"kubectl 1.27+", "kubectl version --client", "comfort", "https://kubernetes.io/docs/tasks/tools/, or `mini-k8s get` and its like"},
 }
 
 func doctorCommand() *cli.Command {
