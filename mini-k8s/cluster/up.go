@@ -103,23 +103,23 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 // start is the table of contents of a cluster.
 func (c *Cluster) start(ctx context.Context) error {
 	for _, step := range []struct {
-		what string
-		do   func(context.Context) (string, error)
+		what   string
+		wanted bool
+		do     func(context.Context) (string, error)
 	}{
-		{"Choosing port and addresses", c.chooseAddresses},
-		{"Making the images", c.makeImages},
-		{"Starting the master", c.startMaster},
-		{fmt.Sprintf("Starting %d workers", c.Nodes), c.startWorkers},
-		{"Deploying the demo", c.deployDemo},
+		{"Choosing port and addresses", true, c.chooseAddresses},
+		{"Making the images", c.docker != nil, c.makeImages},
+		{"Starting the master", true, c.startMaster},
+		{fmt.Sprintf("Starting %d workers", c.Nodes), true, c.startWorkers},
+		{"Deploying the demo", c.Demo, c.deployDemo},
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if step.what == "Making the images" && c.docker == nil || step.what == "Deploying the demo" && !c.Demo {
+		if !step.wanted {
 			continue
 		}
-		err := c.progress.step(step.what, func() (string, error) { return step.do(ctx) })
-		if err != nil {
+		if err := c.progress.step(step.what, func() (string, error) { return step.do(ctx) }); err != nil {
 			return err
 		}
 	}
