@@ -166,10 +166,12 @@ func addressTowards(master string) (string, error) {
 
 func tokenCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "token",
-		Usage:       "Print the token with which a worker joins the cluster of this machine",
-		Description: "Example: mini-k8s token --dir ./state",
-		Flags:       []cli.Flag{nameFlag(), dirFlag("NAME")},
+		Name:  "token",
+		Usage: "Print the token with which a worker joins the cluster of this machine, or a user's bearer token",
+		Description: `Examples:
+   mini-k8s token --dir ./state
+   mini-k8s token --user viewer    # for kubectl --token; the users are admin and viewer, who only reads`,
+		Flags: []cli.Flag{nameFlag(), dirFlag("NAME"), &cli.StringFlag{Name: "user", Usage: "print a bearer token for this `USER`"}},
 		Action: func(cCtx *cli.Context) error {
 			dir := dirOf(cCtx, cCtx.String("name"))
 			if _, err := os.Stat(filepath.Join(dir, "pki", "ca.crt")); err != nil {
@@ -179,7 +181,13 @@ func tokenCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cCtx.App.Writer, ca.JoinToken())
+			token := ca.JoinToken()
+			if user := cCtx.String("user"); user != "" {
+				if token, err = ca.Token(user); err != nil {
+					return err
+				}
+			}
+			fmt.Fprintln(cCtx.App.Writer, token)
 			return nil
 		},
 	}

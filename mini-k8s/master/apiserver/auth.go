@@ -12,8 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// User is who calls: "admin", "viewer", "node:<name>" or "component:<name>". It is the common name of the client's
-// certificate, which the cluster's own CA has signed.
+// User is who calls: "admin", "viewer", "node:<name>" or "component:<name>". It stands in the client's
+// certificate or bearer token, which the cluster's own CA has made.
 type User string
 
 // Node returns the name of the node that the user is, or "".
@@ -41,15 +41,20 @@ func userOf(r *http.Request) User {
 // openPaths may be read before a client can prove who it is.
 var openPaths = map[string]bool{"/healthz": true, "/livez": true, "/readyz": true, "/version": true, "/join": true}
 
-// authenticate finds out who calls. The TLS layer has verified the certificate, if there is one.
-func authenticate(r *http.Request) (User, error) {
+// authenticate finds out who calls, by their certificate, which the TLS layer has verified, or their bearer token.
+func (s *Server) authenticate(r *http.Request) (User, error) {
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		return User(r.TLS.VerifiedChains[0][0].Subject.CommonName), nil
+	}
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && s.CA != nil {
+		if user := s.CA.TokenUser(token); user != "" {
+			return User(user), nil
+		}
 	}
 	if openPaths[r.URL.Path] {
 		return "", nil
 	}
-	return "", apierrors.NewUnauthorized("a client certificate of this cluster is required: use the kubeconfig that the master wrote")
+	return "", apierrors.NewUnauthorized("a client certificate or bearer token of this cluster is required: use the kubeconfig that the master wrote")
 }
 
 // authorize decides whether the user may do what the request asks. A node may read what pods need, and write only

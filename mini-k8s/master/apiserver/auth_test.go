@@ -127,3 +127,49 @@ func TestWorkerJoinsWithTheTokenAndIsThatNode(t *testing.T) {
 		t.Errorf("without a token: %d", response.StatusCode)
 	}
 }
+
+func TestBearerTokenSaysWhoCalls(t *testing.T) {
+	w := newWorld(t)
+	web, ca := w.overTLS()
+	other, err := pki.LoadOrCreate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(ca *pki.CA, user string) string {
+		t.Helper()
+		token, err := ca.Token(user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	viewer := token(ca, "viewer")
+	for name, row := range map[string]struct {
+		token string
+		path  string
+		want  int
+	}{
+		"admin reads secrets":        {token(ca, "admin"), "/api/v1/secrets", 200},
+		"viewer reads pods":          {viewer, "/api/v1/pods", 200},
+		"viewer reads no secrets":    {viewer, "/api/v1/secrets", 403},
+		"a stranger's token":         {token(other, "admin"), "/api/v1/pods", 401},
+		"another name, same code":    {token(ca, "admin")[:len("YWRtaW4")] + viewer[len("dmlld2Vy"):], "/api/v1/pods", 401},
+		"a code that is cut":         {viewer[:len(viewer)-1], "/api/v1/pods", 401},
+		"the join token is for none": {ca.JoinToken(), "/api/v1/pods", 401},
+		"empty":                      {"", "/api/v1/pods", 401},
+	} {
+		r, err := http.NewRequestWithContext(w.ctx, http.MethodGet, web.URL+row.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+row.token)
+		response, err := web.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != row.want {
+			t.Errorf("%s: %d, want %d", name, response.StatusCode, row.want)
+		}
+	}
+}

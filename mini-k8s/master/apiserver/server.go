@@ -109,10 +109,10 @@ func (s *Server) handle(pattern string, kind *api.Kind, handler func(http.Respon
 	})
 }
 
-// Handler returns the server for requests from the network: it finds out who is calling by their certificate.
+// Handler returns the server for requests from the network: it finds out who is calling.
 func (s *Server) Handler() http.Handler {
 	return protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, err := authenticate(r)
+		user, err := s.authenticate(r)
 		if err != nil {
 			writeError(w, err)
 			return
