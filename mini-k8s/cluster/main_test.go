@@ -26,7 +26,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
-	networktypes "github.com/docker/docker/api/types/network"
 	docker "github.com/docker/docker/client"
 )
 
@@ -365,7 +364,7 @@ var counters = regexp.MustCompile(`counter packets \d+ bytes \d+ ?`)
 func look(t *testing.T) machine {
 	t.Helper()
 	found := machine{}
-	for _, command := range []string{"docker ps -aq --no-trunc", "docker network ls --format {{.Name}}", "iptables-save", "nft list ruleset", "ip route"} {
+	for _, command := range []string{"docker ps -a --no-trunc --format {{.Names}}{{.Labels}}", "docker network ls --format {{.Name}}", "iptables-save", "nft list ruleset", "ip route"} {
 		words := strings.Fields(command)
 		out, err := exec.Command(words[0], words[1:]...).Output()
 		if err != nil {
@@ -398,37 +397,17 @@ func (u *user) leavesNothing() {
 	}
 }
 
-// since returns what is there and was not, without what belongs to other clusters: they come and go meanwhile.
+// since returns what is there of the user's cluster and was not: whatever a cluster makes has its name or that of one
+// of its bridges in it. Other clusters come and go meanwhile, also such as are no test's.
 func (u *user) since() machine {
 	u.t.Helper()
-	others := []string{"docker0", "172.17."} // containers that are of no cluster
-	all, err := u.docker.ContainerList(u.t.Context(), container.ListOptions{All: true})
-	if err != nil {
-		u.t.Fatal(err)
-	}
-	for _, c := range all {
-		if c.Labels[runtime.LabelCluster] != u.name {
-			others = append(others, c.ID)
-		}
-	}
-	networks, err := u.docker.NetworkList(u.t.Context(), networktypes.ListOptions{})
-	if err != nil {
-		u.t.Fatal(err)
-	}
-	for _, n := range networks {
-		if n.Labels[runtime.LabelCluster] != u.name {
-			others = append(others, n.Name)
-		}
+	marks := []string{u.name}
+	for i := range 10 {
+		marks = append(marks, network.Bridge(u.name, fmt.Sprintf("node-%d", i+1)))
 	}
 	now := look(u.t)
 	maps.DeleteFunc(now, func(line string, _ bool) bool {
-		ours := strings.Contains(line, u.name)
-		for i := range 10 {
-			ours = ours || strings.Contains(line, network.Bridge(u.name, fmt.Sprintf("node-%d", i+1)))
-		}
-		foreign := strings.Contains(line, "mk8s-") || strings.Contains(line, "mini-k8s") ||
-			slices.ContainsFunc(others, func(other string) bool { return strings.Contains(line, other) })
-		return u.before[line] || foreign && !ours
+		return u.before[line] || !slices.ContainsFunc(marks, func(mark string) bool { return strings.Contains(line, mark) })
 	})
 	return now
 }
