@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,9 +44,11 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		binary = filepath.Join(dir, "mini-k8s")
 		os.Setenv("MINI_K8S_HOME", filepath.Join(dir, "home"))
-		var out []byte
-		if out, err = exec.Command("go", "build", "-o", binary, "workshop/mini-k8s").CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
+		err = build(binary, "workshop/mini-k8s")
+	}
+	for _, program := range []string{"pause", "hello"} { // beside it, as `make build` does
+		if err == nil {
+			err = build(filepath.Join(dir, "images", runtime.GOARCH, program), "workshop/mini-k8s/images/"+program)
 		}
 	}
 	if err != nil {
@@ -56,6 +59,17 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+func build(to, program string) error {
+	command := exec.Command("go", "build", "-o", to, program)
+	if strings.Contains(program, "/images/") {
+		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	}
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", program, err, out)
+	}
+	return nil
 }
 
 func connectDocker(b *testing.B) *docker.Client {
@@ -101,15 +115,15 @@ func connect(b *testing.B, kubeconfig string) *client.Client {
 
 // BenchmarkUp is from the command to three Ready nodes.
 func BenchmarkUp(b *testing.B) {
-	for _, runtime := range []string{cluster.Docker, cluster.Hollow} {
-		b.Run(runtime, func(b *testing.B) {
-			if runtime == cluster.Docker {
+	for _, kind := range []string{cluster.Docker, cluster.Hollow} {
+		b.Run(kind, func(b *testing.B) {
+			if kind == cluster.Docker {
 				if err := images.Ensure(b.Context(), connectDocker(b), images.All()...); err != nil {
 					b.Fatal(err)
 				}
 			}
 			for b.Loop() {
-				command := exec.Command(binary, "up", "--detach", "--demo=false", "--name", "bench-up", "--runtime", runtime)
+				command := exec.Command(binary, "up", "--detach", "--demo=false", "--name", "bench-up", "--runtime", kind)
 				if out, err := command.CombinedOutput(); err != nil {
 					b.Fatalf("mini-k8s up: %v\n%s", err, out)
 				}
