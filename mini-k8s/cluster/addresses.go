@@ -21,9 +21,10 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (string, error) {
 	var err error
 	c.settings = settings{Runtime: c.Runtime, Listen: c.Listen, ClusterCIDR: c.ClusterCIDR}
 	if c.settings.Listen == "" {
-		if c.settings.Listen, err = freePort(); err != nil {
+		if c.listener, err = freePort(); err != nil {
 			return "", err
 		}
+		c.settings.Listen = c.listener.Addr().String()
 	}
 	if c.docker != nil {
 		if c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR); err != nil {
@@ -50,16 +51,15 @@ func (c *Cluster) keepAddresses() (string, error) {
 	return "API at " + c.Listen + ", the rest as in the last run", c.settings.save(c.dir)
 }
 
-// freePort returns the loopback with the first port from 6443 on that nobody listens on.
-func freePort() (string, error) {
+// freePort opens the first port from 6443 on that nobody listens on, on the loopback. It stays open: so no other
+// cluster that starts in the same moment can choose it.
+func freePort() (net.Listener, error) {
 	for port := firstPort; port < firstPort+100; port++ {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address, nil
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return l, nil
 		}
 	}
-	return "", fmt.Errorf("no port is free from %d to %d: choose one with --listen", firstPort, firstPort+99)
+	return nil, fmt.Errorf("no port is free from %d to %d: choose one with --listen", firstPort, firstPort+99)
 }
 
 // nodeBits returns how long the prefix of each node's range is: a /24, or less if there are many (hollow) nodes. It

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -64,6 +65,7 @@ type Cluster struct {
 	existed  bool           // there is a last run to go on with
 	settings settings       // of it, or those that were chosen
 	docker   *docker.Client // nil if hollow
+	listener net.Listener   // of the API server, from when its port was chosen until the master has it; else nil
 	master   *master.Master
 	workers  []*worker.Worker
 	running  chan error // the end of all components
@@ -92,6 +94,9 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 		return c, nil
 	}
 	c.halt()
+	if c.listener != nil {
+		c.listener.Close()
+	}
 	if !c.existed {
 		err = errors.Join(err, c.remove())
 	}
@@ -204,10 +209,11 @@ func (c *Cluster) startMaster(ctx context.Context) (string, error) {
 	if bits == 0 {
 		return "", fmt.Errorf("%s has no room for %d nodes: choose a larger range with --cluster-cidr, or fewer --nodes", cidr, c.Nodes)
 	}
-	m, err := master.New(ctx, master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, NodeBits: bits})
+	m, err := master.New(ctx, master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, Listener: c.listener, ClusterCIDR: cidr, NodeBits: bits})
 	if err != nil {
 		return "", err
 	}
+	c.listener = nil // it is the master's now
 	path := filepath.Join(c.dir, "kubeconfig")
 	if err := m.WriteKubeconfig(path); err != nil {
 		return "", errors.Join(err, m.Close())

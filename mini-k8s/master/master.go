@@ -53,6 +53,7 @@ type Config struct {
 	Name        string       // of the cluster
 	Dir         string       // for the state: made if missing, readable by its owner only
 	Listen      string       // address and port, DefaultListen if empty
+	Listener    net.Listener // the API server's port, if it is open already: it becomes the master's
 	Hosts       []string     // more names and addresses under which clients reach it
 	ClusterCIDR netip.Prefix // DefaultClusterCIDR if zero
 	NodeBits    int          // DefaultNodeBits if 0
@@ -87,8 +88,11 @@ func New(ctx context.Context, config Config) (*Master, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Master{Config: config, CA: ca}
-	if m.listener, err = net.Listen("tcp", config.Listen); err != nil {
+	m := &Master{Config: config, CA: ca, listener: config.Listener}
+	if m.listener == nil {
+		m.listener, err = net.Listen("tcp", config.Listen)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open the API server's port (choose another with --listen): %w", err)
 	}
 	if err := m.assemble(ctx); err != nil {
