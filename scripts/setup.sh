@@ -74,7 +74,15 @@ say "Starting Docker"
 if [ -d /run/systemd/system ]; then
   root systemctl start docker
 elif ! root service docker start >/dev/null 2>&1; then
-  # No service manager that may: a container or a bare machine. The daemon alone will do.
+  # No service manager that may: a container or a bare machine. The daemon alone will do. One that was killed has left
+  # its pid file, and will not start again if another process has its number by now.
+  for file in /var/run/docker.pid /var/run/docker/containerd/containerd.pid; do
+    pid=$(root cat "$file" 2>/dev/null) || continue
+    case $(cat "/proc/$pid/comm" 2>/dev/null):$(grep State: "/proc/$pid/status" 2>/dev/null) in
+      dockerd:*[RSD]\ *|containerd:*[RSD]\ *) ;; # alive
+      *) root rm -f "$file" ;;
+    esac
+  done
   root sh -c 'setsid nohup dockerd >>/var/log/docker.log 2>&1 </dev/null &'
 fi
 waited=0
