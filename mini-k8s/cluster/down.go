@@ -106,7 +106,7 @@ func Down(ctx context.Context, name string, out io.Writer) error {
 		return fmt.Errorf("--name %q: use up to 20 of a-z, 0-9 and -, not at the ends", name)
 	}
 	dir := Dir(name)
-	p := &progress{out: out, start: time.Now()}
+	p := &progress{out: out}
 	wasRunning := isRunning(dir)
 	if wasRunning {
 		process, err := runner(dir)

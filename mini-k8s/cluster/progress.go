@@ -11,10 +11,7 @@ import (
 const slow = 3 * time.Second
 
 // progress tells a person what is being done and how long it took.
-type progress struct {
-	out   io.Writer
-	start time.Time
-}
+type progress struct{ out io.Writer }
 
 // step does one thing. The note that it returns says how it went, where that is worth a word.
 func (p *progress) step(what string, do func() (note string, err error)) error {

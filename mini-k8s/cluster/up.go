@@ -77,7 +77,7 @@ type Cluster struct {
 // Up starts a cluster and returns when it is ready, and its demo, if wanted, is running. The caller must call Down,
 // or Wait and then Down. If Up fails, it leaves nothing behind that was not there before.
 func Up(ctx context.Context, options Options) (*Cluster, error) {
-	c := &Cluster{Options: options, dir: Dir(options.Name), progress: &progress{out: options.Out, start: time.Now()}}
+	c := &Cluster{Options: options, dir: Dir(options.Name), progress: &progress{out: options.Out}}
 	err := c.check(ctx)
 	if err == nil {
 		c.release, err = lock(c.dir)

@@ -41,18 +41,19 @@ func userOf(r *http.Request) User {
 // openPaths may be read before a client can prove who it is.
 var openPaths = map[string]bool{"/healthz": true, "/livez": true, "/readyz": true, "/version": true, "/join": true}
 
-// authenticate finds out who calls, by their certificate, which the TLS layer has verified, or their bearer token.
+// authenticate finds out who calls: by their bearer token, or else by their certificate, which the TLS layer has
+// verified. A token counts more, and must be good: kubectl --token shows the certificate of its kubeconfig as well.
 func (s *Server) authenticate(r *http.Request) (User, error) {
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return User(r.TLS.VerifiedChains[0][0].Subject.CommonName), nil
-	}
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && s.CA != nil {
+	token, shown := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	switch {
+	case openPaths[r.URL.Path]:
+		return "", nil
+	case shown && s.CA != nil:
 		if user := s.CA.TokenUser(token); user != "" {
 			return User(user), nil
 		}
-	}
-	if openPaths[r.URL.Path] {
-		return "", nil
+	case r.TLS != nil && len(r.TLS.VerifiedChains) > 0:
+		return User(r.TLS.VerifiedChains[0][0].Subject.CommonName), nil
 	}
 	return "", apierrors.NewUnauthorized("a client certificate or bearer token of this cluster is required: use the kubeconfig that the master wrote")
 }

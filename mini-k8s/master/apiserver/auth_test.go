@@ -173,3 +173,39 @@ func TestBearerTokenSaysWhoCalls(t *testing.T) {
 		}
 	}
 }
+
+func TestBearerTokenCountsMoreThanACertificate(t *testing.T) {
+	w := newWorld(t)
+	web, ca := w.overTLS()
+	pair, err := ca.Issue("admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := pki.ClientTLS(ca.CertPEM, pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asAdmin := &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+	t.Cleanup(asAdmin.CloseIdleConnections)
+	viewer, err := ca.Token("viewer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for header, want := range map[string]int{"": 200, "Bearer " + viewer: 403, "Bearer nonsense": 401} {
+		r, err := http.NewRequestWithContext(w.ctx, http.MethodGet, web.URL+"/api/v1/secrets", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header != "" {
+			r.Header.Set("Authorization", header)
+		}
+		response, err := asAdmin.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("with the admin's certificate and %q: %d, want %d", header, response.StatusCode, want)
+		}
+	}
+}
