@@ -138,7 +138,7 @@ func (s *Server) watch(w http.ResponseWriter, r *request) error {
 			return nil
 		}
 		idle, stop := context.WithTimeout(ctx, bookmarkEvery)
-		changes, _, err := watcher.Next(idle)
+		changes, err := watcher.Next(idle)
 		stop()
 		switch {
 		case ctx.Err() != nil, errors.Is(err, store.ErrClosed):

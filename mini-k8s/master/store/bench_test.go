@@ -81,7 +81,7 @@ func BenchmarkWatch500(b *testing.B) {
 				}
 				watching.Go(func() {
 					for {
-						changes, _, err := watcher.Next(ctx)
+						changes, err := watcher.Next(ctx)
 						if err != nil {
 							return
 						}

@@ -114,7 +114,7 @@ func checkAfterCrash(t *testing.T, path string, all map[int64]acknowledged, befo
 	replayed, values := map[string]string{}, map[string]string{}
 	found := 0
 	for watcher.Revision() < last {
-		changes, _, err := watcher.Next(t.Context())
+		changes, err := watcher.Next(t.Context())
 		must(t, err)
 		for _, change := range changes {
 			told := fmt.Sprint(change.Key, " ", change.Revision, " ", hash(change.Value))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 )
@@ -35,18 +34,6 @@ CREATE TABLE IF NOT EXISTS compaction (
 );
 INSERT OR IGNORE INTO compaction VALUES (1, 0);`
 
-const (
-	// selectMarks gives the revision of the store, which outlives the newest change, and the compacted one.
-	selectMarks = `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0), revision FROM compaction`
-
-	selectObject  = `SELECT revision, value FROM changes WHERE revision = (SELECT revision FROM objects WHERE key = ?)`
-	selectObjects = `SELECT o.key, o.revision, c.value FROM objects o JOIN changes c ON c.revision = o.revision
-		WHERE o.key >= ? AND o.key < ? ORDER BY o.key`
-	selectChanges = `SELECT c.revision, c.key, c.value, p.value, c.at, c.who
-		FROM changes c LEFT JOIN changes p ON p.revision = c.previous
-		WHERE c.revision > ? AND c.revision <= ? AND c.key >= ? AND c.key < ? ORDER BY c.revision LIMIT ?`
-)
-
 // Options of every connection. FULL: a commit returns when the write-ahead log is on the disk, not merely with
 // the kernel. Those who read never wait for the one who writes, nor it for them. Each has a page cache of its own of
 // 512 KiB: what is not in it is in the kernel's.
@@ -55,18 +42,17 @@ const options = "?_journal_mode=WAL&_synchronous=FULL&_busy_timeout=5000&_stmt_c
 // readers is how many reads run at a time; more wait.
 const readers = 4
 
-// SQLite is a Store in one file. One goroutine writes; any number read, each the state of the last commit. No
-// other process may write to the file.
+// SQLite is a Store in one file. One write commits at a time, with all that wait; any number of reads run, each on the
+// state of the last commit. No other process may write to the file.
 type SQLite struct {
 	reads  *sql.DB // connections that cannot write
-	writes *sql.DB // the one connection of the writer
+	writes *sql.DB // the one connection that can
 	tail   *tail
-	now    func() time.Time
+	turn   chan struct{} // holds one token: of who commits, or closes the store
+	closed atomic.Bool
 
-	jobs    chan *job     // for the writer; unbuffered: a job that it took is answered
-	closing chan struct{} // closed when there shall be no more jobs
-	stopped chan struct{} // closed by the writer when it has answered the last
-	close   func() error
+	mu      sync.Mutex // guards waiting
+	waiting []*waiter  // for the next commit
 
 	written, commits atomic.Int64
 }
@@ -74,29 +60,21 @@ type SQLite struct {
 // OpenSQLite opens the store in the file at path, which it creates if need be, readable for its owner only. The
 // caller must Close it.
 func OpenSQLite(path string) (*SQLite, error) {
-	s := &SQLite{
-		now:     time.Now,
-		jobs:    make(chan *job),
-		closing: make(chan struct{}),
-		stopped: make(chan struct{}),
-	}
-	s.close = sync.OnceValue(s.stop)
+	s := &SQLite{turn: make(chan struct{}, 1)}
+	s.tail = &tail{older: s.readLog, moved: make(chan struct{})}
 	if err := s.open(path); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
-	go s.writeLoop()
 	return s, nil
 }
 
-func (s *SQLite) open(path string) (err error) {
+func (s *SQLite) open(path string) error {
 	// SQLite gives the files that it puts beside this one the same mode.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(file.Chmod(0o600), file.Close()); err != nil {
-		return err
-	}
+	file.Close()
 	uri := "file:" + url.PathEscape(path) + options
 	if s.writes, err = sql.Open("sqlite3", uri+"&_txlock=immediate"); err != nil {
 		return err
@@ -107,119 +85,77 @@ func (s *SQLite) open(path string) (err error) {
 	s.writes.SetMaxOpenConns(1)
 	s.reads.SetMaxOpenConns(readers)
 	s.reads.SetMaxIdleConns(readers)
-	s.tail = &tail{older: s.readLog, asleep: make(map[string]*sleepers)}
 	if _, err = s.writes.Exec(schema); err == nil {
-		err = s.reads.QueryRow(selectMarks).Scan(&s.tail.revision, &s.tail.compacted)
+		err = s.reads.QueryRow(selectMarks).Scan(&s.tail.since, new(int64))
 	}
 	if err != nil {
-		return errors.Join(err, s.reads.Close(), s.writes.Close())
+		s.Close()
 	}
-	s.tail.since = s.tail.revision
-	return nil
-}
-
-// Get implements Store.
-func (s *SQLite) Get(ctx context.Context, key string) (Object, error) {
-	object := Object{Key: key}
-	err := s.reads.QueryRowContext(ctx, selectObject, key).Scan(&object.Revision, &object.Value)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return Object{}, fmt.Errorf("get %s: %w", key, s.orClosed(err))
-	}
-	return object, nil
-}
-
-// List implements Store.
-func (s *SQLite) List(ctx context.Context, prefix string) ([]Object, int64, error) {
-	objects, revision, err := s.list(ctx, prefix)
-	if err != nil {
-		return nil, 0, fmt.Errorf("list %q: %w", prefix, s.orClosed(err))
-	}
-	return objects, revision, nil
-}
-
-func (s *SQLite) list(ctx context.Context, prefix string) (objects []Object, revision int64, err error) {
-	tx, err := s.reads.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer tx.Rollback() // it only reads
-	// Both queries see the state in which the first finds the store.
-	if err := tx.QueryRowContext(ctx, selectMarks).Scan(&revision, new(int64)); err != nil {
-		return nil, 0, err
-	}
-	rows, err := tx.QueryContext(ctx, selectObjects, prefix, end(prefix))
-	if err != nil {
-		return nil, 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var object Object
-		if err := rows.Scan(&object.Key, &object.Revision, &object.Value); err != nil {
-			return nil, 0, err
-		}
-		objects = append(objects, object)
-	}
-	return objects, revision, rows.Err()
-}
-
-// end returns a key after all that begin with the prefix: no UTF-8 text has the byte 0xff.
-func end(prefix string) string { return prefix + "\xff" }
-
-// Watch implements Store.
-func (s *SQLite) Watch(prefix string, after int64) (*Watcher, error) {
-	// The log is asked, not the tail: a reader may know of a commit a moment before it is published.
-	var revision int64
-	if err := s.reads.QueryRow(selectMarks).Scan(&revision, new(int64)); err != nil {
-		return nil, fmt.Errorf("watch %q: %w", prefix, s.orClosed(err))
-	}
-	if after > revision {
-		return nil, fmt.Errorf("watch %q after revision %d: %w (at %d)", prefix, after, ErrFuture, revision)
-	}
-	return s.tail.watch(prefix, after)
-}
-
-// readLog reads the changes that the tail has no more.
-func (s *SQLite) readLog(ctx context.Context, prefix string, after, until int64) ([]*Change, error) {
-	rows, err := s.reads.QueryContext(ctx, selectChanges, after, until, prefix, end(prefix), nextChanges)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var changes []*Change
-	for rows.Next() {
-		var c Change
-		var at int64
-		if err := rows.Scan(&c.Revision, &c.Key, &c.Value, &c.Previous, &at, &c.Who); err != nil {
-			return nil, err
-		}
-		c.At = time.Unix(0, at)
-		changes = append(changes, &c)
-	}
-	return changes, rows.Err()
+	return err
 }
 
 // Stats returns how many writes were made since the store was opened, and how many commits they took.
 func (s *SQLite) Stats() (writes, commits int64) { return s.written.Load(), s.commits.Load() }
 
 // Close implements Store. Calls that come too late return ErrClosed.
-func (s *SQLite) Close() error { return s.close() }
-
-func (s *SQLite) stop() error {
-	close(s.closing)
-	<-s.stopped
+func (s *SQLite) Close() error {
+	s.turn <- struct{}{} // when the commit under way is done
+	defer func() { <-s.turn }()
+	if s.closed.Swap(true) {
+		return nil
+	}
 	s.tail.close()
 	return errors.Join(s.reads.Close(), s.writes.Close())
 }
 
 // orClosed replaces what the driver says about a closed store.
 func (s *SQLite) orClosed(err error) error {
-	select {
-	case <-s.closing:
+	if err != nil && s.closed.Load() {
 		return ErrClosed
-	default:
+	}
+	return err
+}
+
+// compactStep is how many changes one transaction of a compaction looks at: a write waits for no more.
+const compactStep = 500
+
+// compaction is one step, from a revision up to another. A change may go when a change up to the mark has replaced
+// it. Those that stay are what an object points to, or the value before a change that is still in the log.
+var compaction = []string{
+	`DELETE FROM changes WHERE revision IN (SELECT previous FROM changes WHERE revision > ?1 AND revision <= ?2)`,
+	`DELETE FROM changes WHERE revision > ?1 AND revision <= ?2 AND value IS NULL`,
+	`UPDATE compaction SET revision = max(revision, ?2)`,
+}
+
+// Compact implements Store. It works in short steps between other writes, each of them complete: after an error
+// or a crash the log is compacted up to some earlier revision. The file keeps its size; later writes fill it.
+func (s *SQLite) Compact(ctx context.Context, revision int64) error {
+	var from int64
+	err := s.view(ctx, func(_ *sql.Tx, newest, compacted int64) error {
+		if from = compacted; revision > newest {
+			return fmt.Errorf("%w (at %d)", ErrFuture, newest)
+		}
+		return nil
+	})
+	for ; err == nil && from < revision; from += compactStep {
+		err = s.compact(ctx, from, min(from+compactStep, revision))
+	}
+	if err != nil {
+		return fmt.Errorf("compact up to revision %d: %w", revision, s.orClosed(err))
+	}
+	return nil
+}
+
+func (s *SQLite) compact(ctx context.Context, from, to int64) error {
+	tx, err := s.writes.BeginTx(ctx, nil)
+	if err != nil {
 		return err
 	}
+	defer tx.Rollback() // after the commit it does nothing
+	for _, statement := range compaction {
+		if _, err := tx.ExecContext(ctx, statement, from, to); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
 }

@@ -60,7 +60,7 @@ func TestWatchGoesOnOverARestart(t *testing.T) {
 			wrote = true
 			update(t, s, "b", changes-changes/2)
 		}
-		next, _, err := watcher.Next(t.Context())
+		next, err := watcher.Next(t.Context())
 		must(t, err)
 		for _, change := range next {
 			if seen++; change.Revision != seen {
@@ -86,7 +86,7 @@ func TestWatcherBehindTheTailMissesNothing(t *testing.T) {
 		create(t, s, fmt.Sprint(i), strings.Repeat("x", 2<<20))
 	}
 	for seen := int64(0); seen < changes; {
-		next, _, err := watcher.Next(t.Context())
+		next, err := watcher.Next(t.Context())
 		must(t, err)
 		for _, change := range next {
 			if seen++; change.Revision != seen {
@@ -106,7 +106,7 @@ func TestWatcherOvertakenByCompactionIsTold(t *testing.T) {
 	watcher, err := s.Watch("", 0)
 	must(t, err)
 	must(t, s.Compact(t.Context(), last))
-	if changes, _, err := watcher.Next(t.Context()); !errors.Is(err, store.ErrCompacted) {
+	if changes, err := watcher.Next(t.Context()); !errors.Is(err, store.ErrCompacted) {
 		t.Errorf("Next returned %d changes, %v", len(changes), err)
 	}
 }
@@ -117,7 +117,7 @@ func TestWatcherInTheTailDoesNotMindCompaction(t *testing.T) {
 	must(t, err)
 	last := create(t, s, "a", "one")
 	must(t, s.Compact(t.Context(), last))
-	if changes, _, err := watcher.Next(t.Context()); err != nil || len(changes) != 1 {
+	if changes, err := watcher.Next(t.Context()); err != nil || len(changes) != 1 {
 		t.Errorf("Next returned %d changes, %v", len(changes), err)
 	}
 }
@@ -151,7 +151,7 @@ func TestCompactionKeepsWhatLaterChangesReplaced(t *testing.T) {
 	must(t, s.Close())
 	watcher, err := open(t, path).Watch("", mark) // which reads the file
 	must(t, err)
-	changes, _, err := watcher.Next(t.Context())
+	changes, err := watcher.Next(t.Context())
 	must(t, err)
 	if string(changes[0].Previous) != "one" || string(changes[0].Value) != "two" {
 		t.Errorf("change is %q -> %q", changes[0].Previous, changes[0].Value)
@@ -197,7 +197,7 @@ func TestValuesHandedOutStayAsTheyAre(t *testing.T) {
 	watcher, err := s.Watch("", 0)
 	must(t, err)
 	revision := create(t, s, "a", "one")
-	changes, _, err := watcher.Next(t.Context())
+	changes, err := watcher.Next(t.Context())
 	must(t, err)
 	object, err := s.Get(t.Context(), "a")
 	must(t, err)

@@ -10,7 +10,7 @@ import (
 func TestTailStaysWithinItsBounds(t *testing.T) {
 	for name, size := range map[string]int{"many changes": 1, "large changes": 1 << 20} {
 		t.Run(name, func(t *testing.T) {
-			tail := &tail{asleep: map[string]*sleepers{}}
+			tail := &tail{moved: make(chan struct{})}
 			value := make([]byte, size)
 			for revision := range int64(tailChanges + 100) {
 				tail.publish([]*Change{{Revision: revision + 1, Value: value}})
@@ -28,14 +28,11 @@ func TestTailStaysWithinItsBounds(t *testing.T) {
 // Whoever waits for a quiet prefix must not fall behind the tail meanwhile, nor be overtaken by compaction.
 func TestSleeperKeepsUpWithOtherPrefixes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tail := &tail{asleep: map[string]*sleepers{}}
-		watcher, err := tail.watch("pods/", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		tail := &tail{moved: make(chan struct{})}
+		watcher := &Watcher{tail: tail, prefix: "pods/"}
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
-			if _, _, err := watcher.Next(ctx); !errors.Is(err, context.Canceled) {
+			if _, err := watcher.Next(ctx); !errors.Is(err, context.Canceled) {
 				t.Errorf("Next returned %v", err)
 			}
 		}()
@@ -43,16 +40,16 @@ func TestSleeperKeepsUpWithOtherPrefixes(t *testing.T) {
 		const others = tailChanges + 1
 		for revision := range int64(others) {
 			tail.publish([]*Change{{Revision: revision + 1, Key: "leases/a"}})
+			synctest.Wait() // until it sleeps again
 		}
-		tail.markCompacted(others)
 		cancel()
 		synctest.Wait()
-		if watcher.Revision() != others || len(tail.asleep) != 0 {
-			t.Errorf("the watcher looked up to %d of %d; %d prefixes have sleepers", watcher.Revision(), others, len(tail.asleep))
+		if watcher.Revision() != others {
+			t.Errorf("the watcher looked up to %d of %d", watcher.Revision(), others)
 		}
 		tail.publish([]*Change{{Revision: others + 1, Key: "pods/a"}})
-		if changes, revision, err := watcher.Next(t.Context()); err != nil || len(changes) != 1 || revision != others+1 {
-			t.Errorf("Next returned %d changes up to %d, %v", len(changes), revision, err)
+		if changes, err := watcher.Next(t.Context()); err != nil || len(changes) != 1 || watcher.Revision() != others+1 {
+			t.Errorf("Next returned %d changes up to %d, %v", len(changes), watcher.Revision(), err)
 		}
 	})
 }
