@@ -1,12 +1,12 @@
 package apiserver
 
 import (
-	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
-	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/pki"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,25 +18,15 @@ type User string
 
 // Node returns the name of the node that the user is, or "".
 func (u User) Node() string {
-	name, _ := strings.CutPrefix(string(u), "node:")
-	if name == string(u) {
-		return ""
+	if name, is := strings.CutPrefix(string(u), "node:"); is {
+		return name
 	}
-	return name
+	return ""
 }
 
 func (u User) rules() bool { return u == "admin" || strings.HasPrefix(string(u), "component:") }
 
-type userKey struct{}
-
-func withUser(ctx context.Context, u User) context.Context {
-	return context.WithValue(ctx, userKey{}, u)
-}
-
-func userOf(r *http.Request) User {
-	u, _ := r.Context().Value(userKey{}).(User)
-	return u
-}
+type userKey struct{} // of the User in a request's context
 
 // openPaths may be read before a client can prove who it is.
 var openPaths = map[string]bool{"/healthz": true, "/livez": true, "/readyz": true, "/version": true, "/join": true}
@@ -61,7 +51,7 @@ func (s *Server) authenticate(r *http.Request) (User, error) {
 // authorize decides whether the user may do what the request asks. A node may read what pods need, and write only
 // itself, its lease, events and the pods that are bound to it: a worker that is broken into endangers no other.
 func (s *Server) authorize(r *request) error {
-	reads := r.Method == http.MethodGet
+	reads := r.verb == "get" || r.verb == "list"
 	secret := r.kind.Resource == "secrets"
 	switch node := r.user.Node(); {
 	case r.user.rules():
@@ -71,25 +61,49 @@ func (s *Server) authorize(r *request) error {
 	case node == "":
 	case reads && !secret:
 		return nil
-	case r.kind.Resource == "events", r.kind.Resource == "nodes" && r.Method == http.MethodPost:
+	case r.kind.Resource == "events", r.kind.Resource == "nodes" && r.verb == "create":
 		return nil
-	case r.kind.Resource == "nodes" && r.name == node && r.Method != http.MethodDelete:
+	case r.kind.Resource == "nodes" && r.name == node && r.verb != "delete":
 		return nil
-	case r.kind.Resource == "leases" && r.namespace == corev1.NamespaceNodeLease && (r.name == node || r.Method == http.MethodPost):
+	case r.kind.Resource == "leases" && r.namespace == corev1.NamespaceNodeLease && (r.name == node || r.verb == "create"):
 		return nil
-	case r.kind.Resource == "pods" && (r.Method == http.MethodDelete || strings.HasSuffix(r.URL.Path, "/status")):
-		pod, _, err := s.read(r.Context(), api.KindOf[*corev1.Pod](), r.namespace, r.name)
-		if err != nil {
+	case r.kind.Resource == "pods" && (r.verb == "delete" || r.subresource == "status"):
+		pod, err := read[*corev1.Pod](r.Context(), s, r.namespace, r.name)
+		if err != nil || pod.Spec.NodeName == node {
 			return err
 		}
-		if pod.(*corev1.Pod).Spec.NodeName == node {
-			return nil
-		}
 	}
-	return apierrors.NewForbidden(r.kind.GroupResource(), r.name, errForbidden(r))
+	return r.forbidden()
 }
 
-func errForbidden(r *request) error {
-	verb := map[string]string{"GET": "read", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[r.Method]
-	return fmt.Errorf("user %q may not %s resource %q", r.user, verb, r.kind.Resource)
+func (r *request) forbidden() error {
+	return apierrors.NewForbidden(r.kind.GroupResource(), r.name, fmt.Errorf("user %q may not %s resource %q", r.user, r.verb, r.kind.Resource))
+}
+
+// joinCA gives the CA's certificate to a worker that wants to join. The worker does not trust it yet: it compares
+// the hash with the one in its token.
+func (s *Server) joinCA(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	w.Write(s.CA.CertPEM)
+}
+
+// join signs the certificate request of a worker that knows the join token. The key never leaves the worker.
+func (s *Server) join(w http.ResponseWriter, r *http.Request) {
+	secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !s.CA.CheckJoinSecret(secret) {
+		writeError(w, apierrors.NewUnauthorized("the join token is not that of this cluster: print it with `mini-k8s token` on the master"))
+		return
+	}
+	request, err := io.ReadAll(r.Body)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	certificate, err := s.CA.SignRequest(request, pki.NodePrefix)
+	if err != nil {
+		writeError(w, apierrors.NewBadRequest(err.Error()))
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	w.Write(certificate)
 }

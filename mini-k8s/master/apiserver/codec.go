@@ -2,21 +2,25 @@ package apiserver
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"net/http"
 	"strconv"
 	"strings"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -27,19 +31,17 @@ import (
 
 var metadataStart = []byte(`"metadata":{`)
 
-// withRevision returns the stored JSON with the resourceVersion in it.
-func withRevision(value []byte, revision int64) []byte {
-	at := bytes.Index(value, metadataStart) + len(metadataStart)
-	out := make([]byte, 0, len(value)+len(`"resourceVersion":"",`)+20)
-	out = append(out, value[:at]...)
+// appendJSON appends a stored object as clients get it.
+func appendJSON(out []byte, o store.Object) []byte {
+	at := bytes.Index(o.Value, metadataStart) + len(metadataStart)
+	out = append(out, o.Value[:at]...)
 	out = append(out, `"resourceVersion":"`...)
-	out = strconv.AppendInt(out, revision, 10)
-	if value[at] == '}' {
-		out = append(out, '"')
-	} else {
-		out = append(out, `",`...)
+	out = strconv.AppendInt(out, o.Revision, 10)
+	out = append(out, '"')
+	if o.Value[at] != '}' {
+		out = append(out, ',')
 	}
-	return append(out, value[at:]...)
+	return append(out, o.Value[at:]...)
 }
 
 // encode returns the object as it is stored.
@@ -54,13 +56,13 @@ func encode(o api.Object) ([]byte, error) {
 	return value, nil
 }
 
-// decodeStored reads what encode wrote.
-func decodeStored(kind *api.Kind, value []byte, revision int64) (api.Object, error) {
+// decode reads what encode wrote.
+func decode(kind *api.Kind, stored store.Object) (api.Object, error) {
 	o := kind.New()
-	if err := json.Unmarshal(value, o); err != nil {
+	if err := json.Unmarshal(stored.Value, o); err != nil {
 		return nil, fmt.Errorf("decode stored %s: %w", kind.Kind, err)
 	}
-	o.SetResourceVersion(strconv.FormatInt(revision, 10))
+	o.SetResourceVersion(strconv.FormatInt(stored.Revision, 10))
 	return o, nil
 }
 
@@ -68,75 +70,104 @@ func decodeStored(kind *api.Kind, value []byte, revision int64) (api.Object, err
 // of a namespace, without a namespace that of the kind.
 func keyOf(kind *api.Kind, namespace, name string) string {
 	key := kind.GroupResource().String() + "/"
-	if kind.Namespaced {
-		if namespace == "" {
-			return key
-		}
+	if kind.Namespaced && namespace == "" {
+		return key
+	} else if kind.Namespaced {
 		key += namespace + "/"
 	}
 	return key + name
 }
 
-// read returns an object of the store, or NotFound.
-func (s *Server) read(ctx context.Context, kind *api.Kind, namespace, name string) (api.Object, store.Object, error) {
-	stored, err := s.Store.Get(ctx, keyOf(kind, namespace, name))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, stored, apierrors.NewNotFound(kind.GroupResource(), name)
-	} else if err != nil {
-		return nil, stored, err
-	}
-	o, err := decodeStored(kind, stored.Value, stored.Revision)
-	return o, stored, err
-}
+const protobufType = "application/vnd.kubernetes.protobuf"
 
-// readBody returns a request's body as JSON.
-func (r *request) readBody() ([]byte, error) {
+// body returns a request's body as JSON.
+func (r *request) body() ([]byte, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
 	}
-	contentType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	switch {
-	case r.Header.Get("Content-Type") == "", contentType == "application/json":
+	switch contentType := r.contentType(); {
+	case contentType == "", contentType == "application/json", len(body) == 0:
 		return body, nil
 	case contentType == protobufType:
-		return protobufToJSON(body)
-	case err == nil && strings.HasSuffix(contentType, "yaml"):
+		// What clients of Go send unasked. Answers are JSON, which they take as well.
+		object, _, err := protobuf.NewSerializer(bodies{}, nil).Decode(body, nil, nil)
+		if err != nil {
+			return nil, badRequest("the body is not an object in protobuf: %v", err)
+		}
+		return json.Marshal(object)
+	case strings.HasSuffix(contentType, "yaml"):
 		if body, err = yaml.YAMLToJSON(body); err != nil {
-			return nil, apierrors.NewBadRequest("the body is not YAML: " + err.Error())
+			return nil, badRequest("the body is not YAML: %v", err)
 		}
 		return body, nil
 	}
-	return nil, unsupportedMediaType(r.Header.Get("Content-Type"), "application/json, application/yaml, "+protobufType)
+	return nil, unsupportedMediaType(r.contentType(), "application/json, application/yaml, "+protobufType)
+}
+
+func (r *request) contentType() string {
+	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return contentType
 }
 
 func unsupportedMediaType(got, want string) error {
-	err := apierrors.NewGenericServerResponse(415, "", schema.GroupResource{}, "", "", 0, false)
+	err := apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", "", 0, false)
 	err.ErrStatus.Reason = metav1.StatusReasonUnsupportedMediaType
 	err.ErrStatus.Message = fmt.Sprintf("the body of the request was in an unknown format (%s) - accepted media types include: %s", got, want)
 	return err
 }
 
-// decode reads an object that a client sent and checks that it is what the path says. Unknown and doubled fields
+// bodies makes an empty object of what a client may send: a kind of the table, or what a subresource takes.
+type bodies struct{}
+
+// New implements runtime.ObjectCreater.
+func (bodies) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
+	switch kind := api.ForGVK(gvk); {
+	case kind != nil:
+		return kind.New(), nil
+	case gvk.Kind == "DeleteOptions":
+		return &metav1.DeleteOptions{}, nil
+	case gvk.Kind == "Scale":
+		return &autoscalingv1.Scale{}, nil
+	case gvk.Kind == "Binding":
+		return &corev1.Binding{}, nil
+	case gvk.Kind == "Eviction":
+		return &policyv1.Eviction{}, nil
+	}
+	return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
+}
+
+// readInto reads a small body that is not an object: what names it in an error.
+func (r *request) readInto(into any, what string) error {
+	body, err := r.body()
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return badRequest("the body is not %s: %v", what, err)
+	}
+	return nil
+}
+
+// readObject reads an object that a client sent and checks that it is what the path says. Unknown and doubled fields
 // are refused, warned about or ignored, as the client asked with fieldValidation (KEP-2885).
-func (r *request) decode(body []byte, into api.Object) error {
-	kind := r.kind
+func (r *request) readObject(body []byte, into api.Object) error {
 	wanted := into.GetObjectKind().GroupVersionKind()
+	cannot := fmt.Sprintf("%s in version %q cannot be handled as a %s: ", wanted.Kind, wanted.Version, wanted.Kind)
 	strict, err := kjson.UnmarshalStrict(body, into)
 	if err != nil {
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", kind.Kind, kind.Version, kind.Kind, err))
+		return badRequest("%s%v", cannot, err)
 	}
 	if got := into.GetObjectKind().GroupVersionKind(); !got.Empty() && got != wanted {
-		return apierrors.NewBadRequest(fmt.Sprintf("the object is a %s in version %q, but the request is for %s in version %q",
-			got.Kind, got.GroupVersion(), wanted.Kind, wanted.GroupVersion()))
+		return badRequest("the object is a %s in version %q, but the request is for %s in version %q",
+			got.Kind, got.GroupVersion(), wanted.Kind, wanted.GroupVersion())
 	}
 	into.GetObjectKind().SetGroupVersionKind(wanted)
 	r.warnings = nil
 	switch r.URL.Query().Get("fieldValidation") {
 	case "Strict":
 		if len(strict) > 0 {
-			return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: strict decoding error: %v",
-				kind.Kind, kind.Version, kind.Kind, joinErrors(strict)))
+			return badRequest("%s%v", cannot, runtime.NewStrictDecodingError(strict))
 		}
 	case "Ignore":
 	default:
@@ -144,30 +175,15 @@ func (r *request) decode(body []byte, into api.Object) error {
 			r.warnings = append(r.warnings, unknown.Error())
 		}
 	}
-	return nil
-}
-
-// intoNamespace sets what the path says and refuses an object that says otherwise.
-func (r *request) intoNamespace(o api.Object) error {
-	if ns := o.GetNamespace(); ns != "" && ns != r.namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the provided object does not match the namespace sent on the request: %q, %q", ns, r.namespace))
+	if ns := into.GetNamespace(); ns != "" && ns != r.namespace {
+		return badRequest("the namespace of the provided object does not match the namespace sent on the request: %q, %q", ns, r.namespace)
 	}
-	if r.name != "" && o.GetName() != "" && o.GetName() != r.name {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", o.GetName(), r.name))
+	if r.name != "" && into.GetName() != "" && into.GetName() != r.name {
+		return badRequest("the name of the object (%s) does not match the name on the URL (%s)", into.GetName(), r.name)
 	}
-	o.SetNamespace(r.namespace)
+	into.SetNamespace(r.namespace)
 	if r.name != "" {
-		o.SetName(r.name)
+		into.SetName(r.name)
 	}
 	return nil
 }
-
-func joinErrors(all []error) string {
-	texts := make([]string, len(all))
-	for i, err := range all {
-		texts[i] = err.Error()
-	}
-	return strings.Join(texts, ", ")
-}
-
-func resourceOf(name string) schema.GroupResource { return schema.GroupResource{Resource: name} }

@@ -129,7 +129,7 @@ func TestDeleteKeepsToItsPreconditions(t *testing.T) {
 	w := newWorld(t)
 	o := w.post(configMaps, configMap("a", "", "")).object()
 	w.call("admin", "DELETE", configMaps+"/a", `{"preconditions":{"uid":"other"}}`).fails(409, metav1.StatusReasonConflict, "UID in the precondition (other)")
-	w.call("admin", "DELETE", configMaps+"/a", `{"preconditions":{"resourceVersion":"1"}}`).fails(409, metav1.StatusReasonConflict, "resourceVersion in the precondition (1)")
+	w.call("admin", "DELETE", configMaps+"/a", `{"preconditions":{"resourceVersion":"1"}}`).fails(409, metav1.StatusReasonConflict, "the object has been modified")
 	w.call("admin", "DELETE", configMaps+"/a", `{"preconditions":{"uid":"`+string(o.UID)+`","resourceVersion":"`+o.ResourceVersion+`"}}`).ok()
 }
 

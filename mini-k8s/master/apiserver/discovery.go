@@ -1,8 +1,10 @@
 package apiserver
 
 import (
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
 
 	"workshop/mini-k8s/api"
 
@@ -30,7 +32,7 @@ func (s *Server) discoveryRoutes() {
 	})
 	groups := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
 	for _, gv := range groupVersions() {
-		serve(groupPath(gv), resourcesOf(gv))
+		serve(groupPath(gv), s.resourcesOf(gv))
 		if gv.Group == "" {
 			continue
 		}
@@ -63,7 +65,7 @@ func groupPath(gv schema.GroupVersion) string {
 	return "/apis/" + gv.String()
 }
 
-func resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
+func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 	list := metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
 	for _, kind := range api.Kinds {
 		if kind.GroupVersion() != gv {
@@ -74,20 +76,11 @@ func resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 			Verbs: verbs, ShortNames: kind.ShortNames, Categories: kind.Categories,
 		})
 		for _, sub := range kind.Subresources {
-			resource := metav1.APIResource{Name: kind.Resource + "/" + sub, Namespaced: kind.Namespaced, Kind: kind.Kind}
-			switch sub {
-			case "scale":
-				resource.Group, resource.Version, resource.Kind = "autoscaling", "v1", "Scale"
-				resource.Verbs = metav1.Verbs{"get", "patch", "update"}
-			case "eviction":
-				resource.Group, resource.Version, resource.Kind = "policy", "v1", "Eviction"
-				resource.Verbs = metav1.Verbs{"create"}
-			case "binding":
-				resource.Kind, resource.Verbs = "Binding", metav1.Verbs{"create"}
-			case "log":
-				resource.Verbs = metav1.Verbs{"get"}
-			default:
-				resource.Verbs = metav1.Verbs{"get", "patch", "update"}
+			part := s.subresource(sub)
+			resource := metav1.APIResource{Name: kind.Resource + "/" + sub, Namespaced: kind.Namespaced, Kind: kind.Kind,
+				Verbs: slices.Sorted(maps.Keys(part.verbs))}
+			if takes := part.takes; takes.Kind != "" {
+				resource.Group, resource.Version, resource.Kind = takes.Group, takes.Version, takes.Kind
 			}
 			list.APIResources = append(list.APIResources, resource)
 		}

@@ -2,10 +2,9 @@ package apiserver
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
-	"mime"
 	"net/http"
+	"strings"
 
 	"workshop/mini-k8s/api"
 
@@ -15,50 +14,33 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
 
-func (s *Server) patch(w http.ResponseWriter, r *request) error { return s.patchPart(w, r, "") }
-
-// patchPart changes an object, or one of its subresources, as a patch says. A patch without a resourceVersion
-// applies to whatever is there.
-func (s *Server) patchPart(w http.ResponseWriter, r *request, subresource string) error {
-	body, err := io.ReadAll(r.Body)
+// patch changes an object, or the part that is the subresource, as a patch says. A patch without a resourceVersion
+// applies to whatever is there; one with another than the current is a conflict, perhaps on a second try only.
+func (s *Server) patch(w http.ResponseWriter, r *request) error {
+	patch, err := io.ReadAll(r.Body)
 	if err != nil {
 		return err
 	}
-	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if types.PatchType(contentType) == types.ApplyYAMLPatchType {
+	patchType := types.PatchType(r.contentType())
+	if patchType == types.ApplyYAMLPatchType {
 		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "apply", r.kind.GroupResource(), r.name,
 			"server-side apply is out of scope here: use `kubectl apply` without --server-side", 0, true)
 	}
-	return s.replace(w, r, subresource, func(current api.Object) (api.Object, error) {
-		before, err := json.Marshal(current)
+	return s.replace(w, r, func(current api.Object) (api.Object, error) {
+		before, err := json.Marshal(r.part(current))
 		if err != nil {
 			return nil, err
 		}
-		after, err := applyPatch(types.PatchType(contentType), before, body, r.kind)
+		after, err := applyPatch(patchType, before, patch, r.empty())
 		if err != nil {
 			return nil, err
 		}
-		object := r.kind.New()
-		if err := r.decode(after, object); err != nil {
-			return nil, err
-		}
-		if subresource == "" {
-			r.warnUnserved(before, after)
-		}
-		if err := r.intoNamespace(object); err != nil {
-			return nil, err
-		}
-		if object.GetResourceVersion() == current.GetResourceVersion() && !mentionsRevision(body) {
-			object.SetResourceVersion("")
-		}
-		return object, nil
+		return r.accept(after, before, current)
 	})
 }
 
-// applyPatch returns the JSON that the patch makes of the JSON before.
-func applyPatch(patchType types.PatchType, before, patch []byte, kind *api.Kind) ([]byte, error) {
-	var after []byte
-	var err error
+// applyPatch returns the JSON that the patch makes of the JSON before, which is that of an object like the one given.
+func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object) (after []byte, err error) {
 	switch patchType {
 	case types.JSONPatchType:
 		var operations jsonpatch.Patch
@@ -68,20 +50,13 @@ func applyPatch(patchType types.PatchType, before, patch []byte, kind *api.Kind)
 	case types.MergePatchType:
 		after, err = jsonpatch.MergePatch(before, patch)
 	case types.StrategicMergePatchType:
-		after, err = strategicpatch.StrategicMergePatch(before, patch, kind.New())
+		after, err = strategicpatch.StrategicMergePatch(before, patch, like)
 	default:
-		return nil, unsupportedMediaType(string(patchType), fmt.Sprintf("%s, %s, %s", types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType))
+		known := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
+		return nil, unsupportedMediaType(string(patchType), strings.Join(known, ", "))
 	}
 	if err != nil {
-		return nil, apierrors.NewBadRequest("the patch cannot be applied: " + err.Error())
+		return nil, badRequest("the patch cannot be applied: %v", err)
 	}
 	return after, nil
-}
-
-// mentionsRevision reports whether a patch asks for a certain resourceVersion.
-func mentionsRevision(patch []byte) bool {
-	var body struct {
-		Metadata struct{ ResourceVersion string }
-	}
-	return json.Unmarshal(patch, &body) == nil && body.Metadata.ResourceVersion != ""
 }

@@ -14,7 +14,6 @@ package apiserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,8 +25,10 @@ import (
 	"workshop/mini-k8s/master/store"
 	"workshop/mini-k8s/pki"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // maxBody bounds what a client may send, in bytes: as much as the real API server takes.
@@ -48,20 +49,24 @@ type Server struct {
 	mux *http.ServeMux
 }
 
-// request is an HTTP request to a resource, with what its path says.
-type request struct {
-	*http.Request
-	kind            *api.Kind
-	namespace, name string
-	user            User
-	warnings        []string // for the answer to a write
-}
-
 // New returns a server over a store, with the namespaces that every cluster has.
 func New(ctx context.Context, config Config) (*Server, error) {
 	s := &Server{Config: config, mux: http.NewServeMux()}
 	s.routes()
-	return s, s.bootstrap(ctx)
+	kind := api.KindOf[*corev1.Namespace]()
+	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
+		object := kind.New()
+		object.SetName(name)
+		prepareCreate(kind, object)
+		value, err := encode(object)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := s.Store.Create(ctx, keyOf(kind, "", name), value, "apiserver"); err != nil && !errors.Is(err, store.ErrExists) {
+			return nil, fmt.Errorf("create namespace %s: %w", name, err)
+		}
+	}
+	return s, nil
 }
 
 func (s *Server) routes() {
@@ -75,56 +80,76 @@ func (s *Server) routes() {
 	for _, kind := range api.Kinds {
 		// The path of a kind with {namespace} and {name} in it is the pattern for its requests.
 		collection, object := kind.Path("{namespace}", "", ""), kind.Path("{namespace}", "{name}", "")
-		s.handle("GET "+collection, kind, s.list)
 		if kind.Namespaced {
-			s.handle("GET "+kind.Path("", "", ""), kind, s.list)
+			s.handle("list", kind.Path("", "", ""), kind, "", s.list)
 		}
-		s.handle("POST "+collection, kind, s.create)
-		s.handle("GET "+object, kind, s.get)
-		s.handle("PUT "+object, kind, s.update)
-		s.handle("PATCH "+object, kind, s.patch)
-		s.handle("DELETE "+object, kind, s.delete)
-		for _, sub := range kind.Subresources {
-			for method, handler := range s.subresource(sub) {
-				s.handle(method+" "+object+"/"+sub, kind, handler)
+		s.handle("list", collection, kind, "", s.list)
+		s.handle("create", collection, kind, "", s.create)
+		s.handle("get", object, kind, "", s.get)
+		s.handle("update", object, kind, "", s.update)
+		s.handle("patch", object, kind, "", s.patch)
+		s.handle("delete", object, kind, "", s.delete)
+		for _, name := range kind.Subresources {
+			for verb, handler := range s.subresource(name).verbs {
+				s.handle(verb, object+"/"+name, kind, name, handler)
 			}
 		}
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, resourceOf(""), "", "", 0, true))
+		writeError(w, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true))
 	})
 }
 
-// handle registers a handler for requests to a kind. The handler answers, or returns an error that is answered.
-func (s *Server) handle(pattern string, kind *api.Kind, handler func(http.ResponseWriter, *request) error) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		req := &request{Request: r, kind: kind, namespace: r.PathValue("namespace"), name: r.PathValue("name"), user: userOf(r)}
+// methods are the HTTP methods of the verbs.
+var methods = map[string]string{"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+
+// request is an HTTP request to a resource, with what its path says.
+type request struct {
+	*http.Request
+	user            User
+	verb            string // a key of methods
+	kind            *api.Kind
+	subresource     string // or ""
+	namespace, name string
+	dryRun          bool     // nothing is stored
+	warnings        []string // for the answer to a write
+}
+
+// handler answers a request, or returns an error that is answered.
+type handler = func(http.ResponseWriter, *request) error
+
+// handle registers a handler for requests to a kind or a subresource of it.
+func (s *Server) handle(verb, path string, kind *api.Kind, subresource string, handler handler) {
+	s.mux.HandleFunc(methods[verb]+" "+path, func(w http.ResponseWriter, r *http.Request) {
+		user, _ := r.Context().Value(userKey{}).(User)
+		req := &request{Request: r, user: user, verb: verb, kind: kind, subresource: subresource,
+			namespace: r.PathValue("namespace"), name: r.PathValue("name"), dryRun: r.URL.Query().Get("dryRun") == metav1.DryRunAll}
 		err := s.authorize(req)
 		if err == nil {
 			err = handler(w, req)
 		}
 		if err != nil {
-			writeError(w, err)
+			writeError(w, req.explain(err))
 		}
 	})
 }
 
 // Handler returns the server for requests from the network: it finds out who is calling.
 func (s *Server) Handler() http.Handler {
-	return protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, err := s.authenticate(r)
 		if err != nil {
 			writeError(w, err)
 			return
 		}
-		s.mux.ServeHTTP(w, r.WithContext(withUser(r.Context(), user)))
-	}))
+		s.As(user).ServeHTTP(w, r)
+	})
 }
 
 // As returns the server for callers in this process, who need not prove who they are.
 func (s *Server) As(user User) http.Handler {
 	return protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mux.ServeHTTP(w, r.WithContext(withUser(r.Context(), user)))
+		s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
 	}))
 }
 
@@ -159,42 +184,4 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ok(w, r)
-}
-
-// writeJSON answers with an object.
-func writeJSON(w http.ResponseWriter, code int, object any) error {
-	data, ok := object.([]byte)
-	if !ok {
-		var err error
-		if data, err = json.Marshal(object); err != nil {
-			return fmt.Errorf("encode the answer: %w", err)
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	w.Write(data)
-	return nil
-}
-
-// writeError answers with a Status. An error that is none is a failure of the server.
-func writeError(w http.ResponseWriter, err error) {
-	var status apierrors.APIStatus
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &status):
-	case errors.As(err, &tooLarge):
-		status = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d bytes", tooLarge.Limit))
-	case errors.Is(err, store.ErrCompacted):
-		status = apierrors.NewResourceExpired(err.Error())
-	case errors.Is(err, store.ErrFuture):
-		status = apierrors.NewTimeoutError("Too large resource version: "+err.Error(), 1)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		status = apierrors.NewTimeoutError(err.Error(), 1)
-	default:
-		slog.Error("request failed", "error", err)
-		status = apierrors.NewInternalError(err)
-	}
-	body := status.Status()
-	body.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
-	writeJSON(w, int(body.Code), body)
 }

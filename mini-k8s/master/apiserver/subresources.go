@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -10,148 +9,102 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-type handler = func(http.ResponseWriter, *request) error
+// subresource is a part of an object with a door of its own, so that who may write the one need not be allowed the
+// other.
+type subresource struct {
+	verbs map[string]handler
+	takes schema.GroupVersionKind // what is sent and answered; empty: the object itself
+}
 
-// subresource returns the handlers of a subresource by method. A subresource is a part of an object with a door
-// of its own, so that who may write the one need not be allowed the other.
-func (s *Server) subresource(name string) map[string]handler {
+func (s *Server) subresource(name string) subresource {
+	part := map[string]handler{"get": s.get, "update": s.update, "patch": s.patch}
 	switch name {
 	case "status", "finalize":
-		return map[string]handler{
-			"GET":   s.get,
-			"PUT":   func(w http.ResponseWriter, r *request) error { return s.put(w, r, name) },
-			"PATCH": func(w http.ResponseWriter, r *request) error { return s.patchPart(w, r, name) },
-		}
+		return subresource{verbs: part}
 	case "scale":
-		return map[string]handler{"GET": s.getScale, "PUT": s.putScale, "PATCH": s.putScale}
+		return subresource{part, scaleKind}
 	case "binding":
-		return map[string]handler{"POST": s.bind}
+		return subresource{map[string]handler{"create": s.bind}, corev1.SchemeGroupVersion.WithKind("Binding")}
 	case "eviction":
-		return map[string]handler{"POST": s.evict}
+		return subresource{map[string]handler{"create": s.evict}, policyv1.SchemeGroupVersion.WithKind("Eviction")}
 	case "log":
-		return map[string]handler{"GET": s.logs}
+		return subresource{verbs: map[string]handler{"get": s.logs}}
 	}
 	panic("apiserver: no handlers for the subresource " + name)
 }
 
-// scaleParts returns where an object keeps how many replicas it should have, has, and which they are.
-func scaleParts(o api.Object) (wanted **int32, have int32, selector *metav1.LabelSelector) {
-	switch o := o.(type) {
-	case *appsv1.Deployment:
-		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
-	case *appsv1.ReplicaSet:
-		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
+var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
+
+// empty returns an empty object of what the request sends: of its kind, or a Scale.
+func (r *request) empty() api.Object {
+	if r.subresource == "scale" {
+		scale := &autoscalingv1.Scale{}
+		scale.SetGroupVersionKind(scaleKind)
+		return scale
 	}
-	panic(fmt.Sprintf("apiserver: %T does not scale", o))
+	return r.kind.New()
+}
+
+// part returns what the request shows of an object: the whole, or its Scale.
+func (r *request) part(o api.Object) api.Object {
+	if r.subresource == "scale" {
+		return scaleOf(o)
+	}
+	return o
 }
 
 // scaleOf returns the part of an object that `kubectl scale` and the autoscaler see: the same for all kinds.
 func scaleOf(o api.Object) *autoscalingv1.Scale {
-	wanted, have, selector := scaleParts(o)
-	return &autoscalingv1.Scale{
-		TypeMeta: metav1.TypeMeta{Kind: "Scale", APIVersion: "autoscaling/v1"},
-		ObjectMeta: metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
-			ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp()},
-		Spec:   autoscalingv1.ScaleSpec{Replicas: **wanted},
-		Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: metav1.FormatLabelSelector(selector)},
+	scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
+		ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp()}}
+	scale.SetGroupVersionKind(scaleKind)
+	var selector *metav1.LabelSelector
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		scale.Spec.Replicas, scale.Status.Replicas, selector = *o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
+	case *appsv1.ReplicaSet:
+		scale.Spec.Replicas, scale.Status.Replicas, selector = *o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
+	default:
+		panic(fmt.Sprintf("apiserver: %T does not scale", o))
 	}
+	scale.Status.Selector = metav1.FormatLabelSelector(selector)
+	return scale
 }
 
-func (s *Server) getScale(w http.ResponseWriter, r *request) error {
-	object, _, err := s.read(r.Context(), r.kind, r.namespace, r.name)
-	if err != nil {
-		return err
+// setScale gives an object the replicas that the scale asks for.
+func setScale(o api.Object, scale *autoscalingv1.Scale) {
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		o.Spec.Replicas = &scale.Spec.Replicas
+	case *appsv1.ReplicaSet:
+		o.Spec.Replicas = &scale.Spec.Replicas
 	}
-	return writeJSON(w, http.StatusOK, scaleOf(object))
-}
-
-// putScale takes a whole Scale or a merge patch of one.
-func (s *Server) putScale(w http.ResponseWriter, r *request) error {
-	if r.Method == http.MethodPatch {
-		if contentType := r.Header.Get("Content-Type"); contentType != string(types.MergePatchType) {
-			return unsupportedMediaType(contentType, string(types.MergePatchType))
-		}
-		r.Header.Set("Content-Type", "application/json")
-	}
-	sent, err := r.readBody()
-	if err != nil {
-		return err
-	}
-	answer := &scaleAnswer{ResponseWriter: w, kind: r.kind}
-	return s.replace(answer, r, "scale", func(current api.Object) (api.Object, error) {
-		scale, body := &autoscalingv1.Scale{}, sent
-		if r.Method == http.MethodPatch {
-			before, err := json.Marshal(scaleOf(current))
-			if err != nil {
-				return nil, err
-			}
-			if body, err = jsonpatch.MergePatch(before, sent); err != nil {
-				return nil, apierrors.NewBadRequest("the patch cannot be applied: " + err.Error())
-			}
-		}
-		if err := json.Unmarshal(body, scale); err != nil {
-			return nil, apierrors.NewBadRequest("the body is not a Scale: " + err.Error())
-		}
-		object := current.DeepCopyObject().(api.Object)
-		if r.Method == http.MethodPut || mentionsRevision(sent) {
-			object.SetResourceVersion(scale.ResourceVersion)
-		} else {
-			object.SetResourceVersion("")
-		}
-		wanted, _, _ := scaleParts(object)
-		*wanted = &scale.Spec.Replicas
-		return object, nil
-	})
-}
-
-// scaleAnswer turns the object that replace answers with into its Scale.
-type scaleAnswer struct {
-	http.ResponseWriter
-	kind *api.Kind
-}
-
-func (a *scaleAnswer) Write(data []byte) (int, error) {
-	object := a.kind.New()
-	if err := json.Unmarshal(data, object); err != nil {
-		return 0, err
-	}
-	scale, err := json.Marshal(scaleOf(object))
-	if err != nil {
-		return 0, err
-	}
-	return a.ResponseWriter.Write(scale)
 }
 
 // bind gives a pod to a node: the scheduler's one and only write. A pod is bound once.
 func (s *Server) bind(w http.ResponseWriter, r *request) error {
-	body, err := r.readBody()
-	if err != nil {
+	var binding corev1.Binding
+	if err := r.readInto(&binding, "a Binding"); err != nil {
 		return err
 	}
-	var binding corev1.Binding
-	if err := json.Unmarshal(body, &binding); err != nil {
-		return apierrors.NewBadRequest("the body is not a Binding: " + err.Error())
-	}
 	if binding.Target.Name == "" {
-		return apierrors.NewBadRequest("target.name: the node to bind the pod to is required")
+		return badRequest("target.name: the node to bind the pod to is required")
 	}
-	return s.replace(w, r, "binding", func(current api.Object) (api.Object, error) {
-		pod := current.DeepCopyObject().(*corev1.Pod)
-		if binding.UID != "" && binding.UID != pod.UID {
-			return nil, apierrors.NewConflict(r.kind.GroupResource(), r.name, fmt.Errorf("another pod has its name now: its UID is %s, not %s", pod.UID, binding.UID))
+	return s.replace(w, r, func(object api.Object) (api.Object, error) {
+		pod := object.(*corev1.Pod)
+		if err := r.checkIdentity(pod, &binding.UID, nil); err != nil {
+			return nil, err
 		}
 		if pod.DeletionTimestamp != nil {
-			return nil, apierrors.NewConflict(r.kind.GroupResource(), r.name, fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", r.name))
+			return nil, r.conflict("pod %s is being deleted, cannot be assigned to a host", r.name)
 		}
 		if pod.Spec.NodeName != "" {
-			return nil, apierrors.NewConflict(r.kind.GroupResource(), r.name, fmt.Errorf("pod %s is already assigned to node %q", r.name, pod.Spec.NodeName))
+			return nil, r.conflict("pod %s is already assigned to node %q", r.name, pod.Spec.NodeName)
 		}
 		pod.Spec.NodeName = binding.Target.Name
 		api.SetPodCondition(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
@@ -161,15 +114,9 @@ func (s *Server) bind(w http.ResponseWriter, r *request) error {
 
 // evict deletes a pod on behalf of someone who empties its node.
 func (s *Server) evict(w http.ResponseWriter, r *request) error {
-	body, err := r.readBody()
-	if err != nil {
+	var eviction struct{ DeleteOptions metav1.DeleteOptions }
+	if err := r.readInto(&eviction, "an Eviction"); err != nil {
 		return err
-	}
-	var eviction struct {
-		DeleteOptions metav1.DeleteOptions `json:"deleteOptions"`
-	}
-	if err := json.Unmarshal(body, &eviction); err != nil {
-		return apierrors.NewBadRequest("the body is not an Eviction: " + err.Error())
 	}
 	return s.remove(w, r, eviction.DeleteOptions)
 }

@@ -36,9 +36,11 @@ func TestScaleIsTheSameForDeploymentsAndReplicaSets(t *testing.T) {
 				t.Errorf("patch: %+v", got)
 			}
 			w.put(scale, toJSON(`{spec: {replicas: -1}}`)).fails(422, metav1.StatusReasonInvalid, "spec.replicas: Invalid value: -1")
-			w.put(scale, `[]`).fails(400, metav1.StatusReasonBadRequest, "the body is not a Scale")
-			w.patch("json", scale, `[]`).fails(415, metav1.StatusReasonUnsupportedMediaType, "application/merge-patch+json")
-			if got := w.get(path + "/web").object(); got.Spec["replicas"] != 4.0 || !strings.HasSuffix(managers(got), "test/Update/scale") {
+			w.put(scale, `[]`).fails(400, metav1.StatusReasonBadRequest, `Scale in version "v1" cannot be handled as a Scale`)
+			if got := w.patch("json", scale, `[{"op":"replace","path":"/spec/replicas","value":5}]`).object(); got.Spec["replicas"] != 5.0 {
+				t.Errorf("JSON patch: %+v", got)
+			}
+			if got := w.get(path + "/web").object(); got.Spec["replicas"] != 5.0 || !strings.HasSuffix(managers(got), "test/Update/scale") {
 				t.Errorf("stored: %v by %s", got.Spec["replicas"], managers(got))
 			}
 		})

@@ -3,25 +3,10 @@ package apiserver
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 )
-
-// addWarnings puts warnings into the answer's header, where kubectl finds and prints them (KEP-1693).
-func addWarnings(w http.ResponseWriter, warnings []string) {
-	for _, text := range warnings {
-		text = strings.Map(func(r rune) rune {
-			if r < ' ' || r == 127 {
-				return ' '
-			}
-			return r
-		}, text)
-		quoted := strings.ReplaceAll(strings.ReplaceAll(text, `\`, `\\`), `"`, `\"`)
-		w.Header().Add("Warning", `299 - "`+quoted+`"`)
-	}
-}
 
 // warnUnserved adds a warning for each field in an object's JSON that is kept but not acted on. What the object had
 // before the request, if it was there, is not mentioned again.
@@ -46,23 +31,14 @@ func (r *request) warnUnserved(before, after []byte) {
 // valuesAt returns what stands at the path; "containers[*]" means in each element of the list. Empty lists and
 // objects do not count.
 func valuesAt(value any, path []string) []any {
-	if len(path) == 0 {
-		switch value := value.(type) {
-		case nil:
-			return nil
-		case map[string]any:
-			if len(value) == 0 {
-				return nil
-			}
-		case []any:
-			if len(value) == 0 {
-				return nil
-			}
-		}
+	list, isList := value.([]any)
+	object, isObject := value.(map[string]any)
+	switch {
+	case value == nil, isList && len(list) == 0, isObject && len(object) == 0:
+		return nil
+	case len(path) == 0:
 		return []any{value}
-	}
-	object, ok := value.(map[string]any)
-	if !ok {
+	case !isObject:
 		return nil
 	}
 	name, every := strings.CutSuffix(path[0], "[*]")
@@ -70,8 +46,8 @@ func valuesAt(value any, path []string) []any {
 		return valuesAt(object[name], path[1:])
 	}
 	var all []any
-	list, _ := object[name].([]any)
-	for _, element := range list {
+	elements, _ := object[name].([]any)
+	for _, element := range elements {
 		all = append(all, valuesAt(element, path[1:])...)
 	}
 	return all

@@ -84,7 +84,7 @@ func TestBodyThatCannotBeReadIsRefusedInWords(t *testing.T) {
 		{"nothing to update", "PUT", configMaps + "/none", "application/json", `{}`, 404, "NotFound", `configmaps "none" not found`},
 		{"nothing to patch", "PATCH", configMaps + "/none", "application/merge-patch+json", `{}`, 404, "NotFound", `configmaps "none" not found`},
 		{"bad options", "DELETE", configMaps + "/there", "application/json", `[]`, 400, "BadRequest", `DeleteOptions`},
-		{"bad grace period", "DELETE", configMaps + "/there?gracePeriodSeconds=soon", "application/json", ``, 400, "BadRequest", `"soon" is not a number`},
+		{"bad grace period", "DELETE", configMaps + "/there?gracePeriodSeconds=soon", "application/json", ``, 400, "BadRequest", `parsing "soon"`},
 		{"bad policy", "DELETE", configMaps + "/there?propagationPolicy=Slowly", "application/json", ``, 400, "BadRequest", `"Slowly" is not one of Background, Foreground, Orphan`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestBodyMayBeYAMLOrProtobuf(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.call("admin", "DELETE", configMaps+"/protobuf", protobuf("DeleteOptions", options), "Content-Type: application/vnd.kubernetes.protobuf").
-		fails(409, metav1.StatusReasonConflict, "precondition (other)")
+		fails(409, metav1.StatusReasonConflict, "the object has been modified")
 }
 
 func TestStaleResourceVersionIsAConflict(t *testing.T) {

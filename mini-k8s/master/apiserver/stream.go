@@ -1,0 +1,84 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"workshop/mini-k8s/master/store"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// lastOf returns the object after the change, or as it last was if the change deleted it, at the revision of the change.
+func lastOf(change *store.Change) store.Object {
+	if change.Value == nil {
+		return store.Object{Value: change.Previous, Revision: change.Revision}
+	}
+	return store.Object{Value: change.Value, Revision: change.Revision}
+}
+
+// stream writes events for one watcher. After its first error it does nothing.
+type stream struct {
+	w                http.ResponseWriter
+	r                *request
+	table, bookmarks bool
+	rows             int // sent so far; columns go with the first only
+	line             []byte
+	err              error
+}
+
+// send sends an object as it is stored: nothing is encoded for it, unless the client wants a row of a table.
+func (s *stream) send(event watch.EventType, o store.Object) {
+	s.line = append(append(append(s.line[:0], `{"type":"`...), event...), `","object":`...)
+	if s.table {
+		s.appendRow(o)
+	} else {
+		s.line = appendJSON(s.line, o)
+	}
+	s.write()
+}
+
+func (s *stream) appendRow(o store.Object) {
+	table, err := s.r.table([]store.Object{o}, o.Revision)
+	if err != nil {
+		s.err = err
+		return
+	}
+	if s.rows++; s.rows > 1 {
+		table.ColumnDefinitions = nil
+	}
+	row, err := json.Marshal(table)
+	s.line, s.err = append(s.line, row...), err
+}
+
+// bookmark sends an object that has nothing but a revision, and perhaps more metadata. In a table it is a row, as of
+// any object.
+func (s *stream) bookmark(revision int64, metadata string) {
+	if s.bookmarks {
+		value := `{"kind":"` + s.r.kind.Kind + `","apiVersion":"` + s.r.kind.GroupVersion().String() + `","metadata":{` + metadata + `}}`
+		s.send(watch.Bookmark, store.Object{Value: []byte(value), Revision: revision})
+	}
+}
+
+// fail sends the error that makes a client list again.
+func (s *stream) fail(err error) {
+	status, _ := json.Marshal(statusOf(apierrors.NewResourceExpired(err.Error())))
+	s.line = append(append(s.line[:0], `{"type":"ERROR","object":`...), status...)
+	s.write()
+	s.flush()
+}
+
+func (s *stream) write() {
+	if s.err == nil {
+		_, s.err = s.w.Write(append(s.line, "}\n"...))
+	}
+}
+
+// flush reports whether all has gone well so far.
+func (s *stream) flush() bool {
+	if s.err == nil {
+		s.err = http.NewResponseController(s.w).Flush()
+	}
+	return s.err == nil
+}
