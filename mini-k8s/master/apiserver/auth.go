@@ -45,7 +45,8 @@ func (s *Server) authenticate(r *http.Request) (User, error) {
 	case r.TLS != nil && len(r.TLS.VerifiedChains) > 0:
 		return User(r.TLS.VerifiedChains[0][0].Subject.CommonName), nil
 	}
-	return "", apierrors.NewUnauthorized("a client certificate or bearer token of this cluster is required: use the kubeconfig that the master wrote")
+	return "", apierrors.NewUnauthorized(
+		"a client certificate or bearer token of this cluster is required: use the kubeconfig that the master wrote")
 }
 
 // authorize decides whether the user may do what the request asks. A node may read what pods need, and write only
@@ -77,7 +78,8 @@ func (s *Server) authorize(r *request) error {
 }
 
 func (r *request) forbidden() error {
-	return apierrors.NewForbidden(r.kind.GroupResource(), r.name, fmt.Errorf("user %q may not %s resource %q", r.user, r.verb, r.kind.Resource))
+	reason := fmt.Errorf("user %q may not %s resource %q", r.user, r.verb, r.kind.Resource)
+	return apierrors.NewForbidden(r.kind.GroupResource(), r.name, reason)
 }
 
 // joinCA gives the CA's certificate to a worker that wants to join. The worker does not trust it yet: it compares

@@ -22,17 +22,14 @@ var verbs = metav1.Verbs{"create", "delete", "get", "list", "patch", "update", "
 
 // discoveryRoutes serves what clients ask first: which groups, versions and kinds there are.
 func (s *Server) discoveryRoutes() {
-	serve := func(path string, object any) {
-		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, object) })
-	}
-	serve("/version", Version)
-	serve("/api", metav1.APIVersions{
+	s.serve("/version", Version)
+	s.serve("/api", metav1.APIVersions{
 		TypeMeta: metav1.TypeMeta{Kind: "APIVersions", APIVersion: "v1"}, Versions: []string{"v1"},
 		ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{},
 	})
 	groups := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
 	for _, gv := range groupVersions() {
-		serve(groupPath(gv), s.resourcesOf(gv))
+		s.serve(groupPath(gv), s.resourcesOf(gv))
 		if gv.Group == "" {
 			continue
 		}
@@ -40,22 +37,22 @@ func (s *Server) discoveryRoutes() {
 		group := metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v}
 		groups.Groups = append(groups.Groups, group)
 		group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
-		serve("/apis/"+gv.Group, group)
+		s.serve("/apis/"+gv.Group, group)
 	}
-	serve("/apis", groups)
+	s.serve("/apis", groups)
 }
 
-// groupVersions returns the groups of the table in its order.
-func groupVersions() []schema.GroupVersion {
-	var all []schema.GroupVersion
-	seen := map[schema.GroupVersion]bool{}
+// serve answers requests for the path with the object.
+func (s *Server) serve(path string, object any) {
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, object) })
+}
+
+// groupVersions returns the groups of the table, where the kinds of a group stand together.
+func groupVersions() (all []schema.GroupVersion) {
 	for _, kind := range api.Kinds {
-		if gv := kind.GroupVersion(); !seen[gv] {
-			seen[gv] = true
-			all = append(all, gv)
-		}
+		all = append(all, kind.GroupVersion())
 	}
-	return all
+	return slices.Compact(all)
 }
 
 func groupPath(gv schema.GroupVersion) string {

@@ -30,19 +30,21 @@ func prepareCreate(kind *api.Kind, o api.Object) {
 	if base := o.GetGenerateName(); o.GetName() == "" && base != "" {
 		o.SetName(base[:min(len(base), maxGeneratedBase)] + rand.String(generatedSuffix))
 	}
-	o.SetUID(uuid.NewUUID())
-	o.SetCreationTimestamp(metav1.Now().Rfc3339Copy())
-	o.SetDeletionTimestamp(nil)
-	o.SetDeletionGracePeriodSeconds(nil)
-	o.SetGeneration(1)
-	o.SetManagedFields(nil)
-	o.SetResourceVersion("")
-	o.SetSelfLink("")
+	sent := metadataOf(o)
+	*sent = metav1.ObjectMeta{
+		Name: sent.Name, GenerateName: sent.GenerateName, Namespace: sent.Namespace, Labels: sent.Labels, Annotations: sent.Annotations,
+		OwnerReferences: sent.OwnerReferences, Finalizers: sent.Finalizers,
+		UID: uuid.NewUUID(), CreationTimestamp: metav1.Now().Rfc3339Copy(), Generation: 1,
+	}
 	kind.CopyStatus(kind.New(), o)
 	if ns, ok := o.(*corev1.Namespace); ok {
 		ns.Spec.Finalizers = []corev1.FinalizerName{corev1.FinalizerKubernetes}
 	}
 	kind.Default(o)
+}
+
+func metadataOf(o api.Object) *metav1.ObjectMeta {
+	return o.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta)
 }
 
 // accept returns the current object with what the client may change as it stands in the body. It warns of fields that
@@ -89,17 +91,13 @@ func (r *request) checkIdentity(current api.Object, uid *types.UID, revision *st
 	return nil
 }
 
-// keep sets what an update of an object may not change to what it is now.
+// keep sets what an update of an object may not change to what it is now: all but the spec, or what the kind has in its
+// place, and a part of the metadata.
 func (r *request) keep(current, o api.Object) {
-	o.SetUID(current.GetUID())
-	o.SetCreationTimestamp(current.GetCreationTimestamp())
-	o.SetDeletionTimestamp(current.GetDeletionTimestamp())
-	o.SetDeletionGracePeriodSeconds(current.GetDeletionGracePeriodSeconds())
-	o.SetGenerateName(current.GetGenerateName())
-	o.SetGeneration(current.GetGeneration())
-	o.SetManagedFields(current.GetManagedFields())
-	o.SetResourceVersion(current.GetResourceVersion())
-	o.SetSelfLink("")
+	metadata, sent := *metadataOf(current), metadataOf(o)
+	metadata.Labels, metadata.Annotations = sent.Labels, sent.Annotations
+	metadata.OwnerReferences, metadata.Finalizers = sent.OwnerReferences, sent.Finalizers
+	*sent = metadata
 	r.kind.CopyStatus(current, o)
 	if ns, ok := o.(*corev1.Namespace); ok && r.subresource != "finalize" {
 		ns.Spec.Finalizers = current.(*corev1.Namespace).Spec.Finalizers

@@ -58,32 +58,34 @@ func (r *request) part(o api.Object) api.Object {
 	return o
 }
 
-// scaleOf returns the part of an object that `kubectl scale` and the autoscaler see: the same for all kinds.
-func scaleOf(o api.Object) *autoscalingv1.Scale {
-	scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
-		ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp()}}
-	scale.SetGroupVersionKind(scaleKind)
-	var selector *metav1.LabelSelector
+// scaleParts returns where an object keeps how many replicas it should have, has, and which they are.
+func scaleParts(o api.Object) (wanted **int32, have int32, selector *metav1.LabelSelector) {
 	switch o := o.(type) {
 	case *appsv1.Deployment:
-		scale.Spec.Replicas, scale.Status.Replicas, selector = *o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
+		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
 	case *appsv1.ReplicaSet:
-		scale.Spec.Replicas, scale.Status.Replicas, selector = *o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
-	default:
-		panic(fmt.Sprintf("apiserver: %T does not scale", o))
+		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
 	}
-	scale.Status.Selector = metav1.FormatLabelSelector(selector)
+	panic(fmt.Sprintf("apiserver: %T does not scale", o))
+}
+
+// scaleOf returns the part of an object that `kubectl scale` and the autoscaler see: the same for all kinds.
+func scaleOf(o api.Object) *autoscalingv1.Scale {
+	wanted, have, selector := scaleParts(o)
+	scale := &autoscalingv1.Scale{
+		ObjectMeta: metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
+			ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp()},
+		Spec:   autoscalingv1.ScaleSpec{Replicas: **wanted},
+		Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: metav1.FormatLabelSelector(selector)},
+	}
+	scale.SetGroupVersionKind(scaleKind)
 	return scale
 }
 
 // setScale gives an object the replicas that the scale asks for.
 func setScale(o api.Object, scale *autoscalingv1.Scale) {
-	switch o := o.(type) {
-	case *appsv1.Deployment:
-		o.Spec.Replicas = &scale.Spec.Replicas
-	case *appsv1.ReplicaSet:
-		o.Spec.Replicas = &scale.Spec.Replicas
-	}
+	wanted, _, _ := scaleParts(o)
+	*wanted = &scale.Spec.Replicas
 }
 
 // bind gives a pod to a node: the scheduler's one and only write. A pod is bound once.

@@ -56,7 +56,7 @@ func (r *request) rowObject(o api.Object) ([]byte, error) {
 	case metav1.IncludeObject:
 		return json.Marshal(o)
 	}
-	metadata := *o.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta)
+	metadata := *metadataOf(o)
 	metadata.ManagedFields = nil
 	partial := metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}
 	return json.Marshal(metav1.PartialObjectMetadata{TypeMeta: partial, ObjectMeta: metadata})

@@ -17,27 +17,19 @@ const (
 // absent is the expected revision of a key that is to have no object yet.
 const absent = -1
 
-// Create implements Store.
+// Create implements Store. A value is never nil: that is what a deletion leaves.
 func (s *SQLite) Create(ctx context.Context, key string, value []byte, who string) (int64, error) {
-	return s.write(ctx, &Change{Key: key, Value: notNil(value), Who: who}, absent)
+	return s.write(ctx, &Change{Key: key, Value: append([]byte{}, value...), Who: who}, absent)
 }
 
 // Update implements Store.
 func (s *SQLite) Update(ctx context.Context, key string, value []byte, expected int64, who string) (int64, error) {
-	return s.write(ctx, &Change{Key: key, Value: notNil(value), Who: who}, expected)
+	return s.write(ctx, &Change{Key: key, Value: append([]byte{}, value...), Who: who}, expected)
 }
 
 // Delete implements Store.
 func (s *SQLite) Delete(ctx context.Context, key string, expected int64, who string) (int64, error) {
 	return s.write(ctx, &Change{Key: key, Who: who}, expected)
-}
-
-// notNil keeps an empty value apart from the nil that a deletion leaves.
-func notNil(value []byte) []byte {
-	if value == nil {
-		return []byte{}
-	}
-	return value
 }
 
 // waiter is a write that waits to be committed.
