@@ -90,22 +90,20 @@ func (s *Server) joinCA(w http.ResponseWriter, _ *http.Request) {
 }
 
 // join signs the certificate request of a worker that knows the join token. The key never leaves the worker.
-func (s *Server) join(w http.ResponseWriter, r *http.Request) {
+func (s *Server) join(w http.ResponseWriter, r *http.Request) error {
 	secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !s.CA.CheckJoinSecret(secret) {
-		writeError(w, apierrors.NewUnauthorized("the join token is not that of this cluster: print it with `mini-k8s token` on the master"))
-		return
+		return apierrors.NewUnauthorized("the join token is not that of this cluster: print it with `mini-k8s token` on the master")
 	}
 	request, err := io.ReadAll(r.Body)
 	if err != nil {
-		writeError(w, err)
-		return
+		return err
 	}
 	certificate, err := s.CA.SignRequest(request, pki.NodePrefix)
 	if err != nil {
-		writeError(w, apierrors.NewBadRequest(err.Error()))
-		return
+		return badRequest("%v", err)
 	}
 	w.Header().Set("Content-Type", "application/x-pem-file")
 	w.Write(certificate)
+	return nil
 }

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -111,10 +112,8 @@ func (r *request) contentType() string {
 }
 
 func unsupportedMediaType(got, want string) error {
-	err := apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", "", 0, false)
-	err.ErrStatus.Reason = metav1.StatusReasonUnsupportedMediaType
-	err.ErrStatus.Message = fmt.Sprintf("the body of the request was in an unknown format (%s) - accepted media types include: %s", got, want)
-	return err
+	text := fmt.Sprintf("the body of the request was in an unknown format (%s) - accepted media types include: %s", got, want)
+	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", text, 0, false)
 }
 
 // bodies makes an empty object of what a client may send: a kind of the table, or what a subresource takes.
@@ -122,19 +121,15 @@ type bodies struct{}
 
 // New implements runtime.ObjectCreater.
 func (bodies) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
-	switch kind := api.ForGVK(gvk); {
-	case kind != nil:
+	if kind := api.ForGVK(gvk); kind != nil {
 		return kind.New(), nil
-	case gvk.Kind == "DeleteOptions":
-		return &metav1.DeleteOptions{}, nil
-	case gvk.Kind == "Scale":
-		return &autoscalingv1.Scale{}, nil
-	case gvk.Kind == "Binding":
-		return &corev1.Binding{}, nil
-	case gvk.Kind == "Eviction":
-		return &policyv1.Eviction{}, nil
 	}
-	return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
+	part := map[string]runtime.Object{"DeleteOptions": &metav1.DeleteOptions{}, "Scale": &autoscalingv1.Scale{},
+		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]
+	if part == nil {
+		return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
+	}
+	return part, nil
 }
 
 // readInto reads a small body that is not an object: what names it in an error.
@@ -175,15 +170,14 @@ func (r *request) readObject(body []byte, into api.Object) error {
 			r.warnings = append(r.warnings, unknown.Error())
 		}
 	}
-	if ns := into.GetNamespace(); ns != "" && ns != r.namespace {
-		return badRequest("the namespace of the provided object does not match the namespace sent on the request: %q, %q", ns, r.namespace)
+	namespace, name := into.GetNamespace(), into.GetName()
+	if namespace != "" && namespace != r.namespace {
+		return badRequest("the namespace of the provided object does not match the namespace sent on the request: %q, %q", namespace, r.namespace)
 	}
-	if r.name != "" && into.GetName() != "" && into.GetName() != r.name {
-		return badRequest("the name of the object (%s) does not match the name on the URL (%s)", into.GetName(), r.name)
+	if name != "" && r.name != "" && name != r.name {
+		return badRequest("the name of the object (%s) does not match the name on the URL (%s)", name, r.name)
 	}
 	into.SetNamespace(r.namespace)
-	if r.name != "" {
-		into.SetName(r.name)
-	}
+	into.SetName(cmp.Or(r.name, name))
 	return nil
 }

@@ -22,7 +22,7 @@ func (s *Server) get(w http.ResponseWriter, r *request) error {
 	if r.wantsTable() && r.subresource != "scale" {
 		return r.answerTable(w, []store.Object{stored}, stored.Revision)
 	}
-	return r.answer(w, http.StatusOK, stored)
+	return r.respond(w, http.StatusOK, stored)
 }
 
 // list answers with the objects of a kind, in one namespace or in all. It decodes none of them unless it must.

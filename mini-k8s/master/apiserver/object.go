@@ -7,13 +7,9 @@ import (
 	"time"
 
 	"workshop/mini-k8s/api"
-	"workshop/mini-k8s/master/store"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -45,63 +41,6 @@ func prepareCreate(kind *api.Kind, o api.Object) {
 
 func metadataOf(o api.Object) *metav1.ObjectMeta {
 	return o.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta)
-}
-
-// accept returns the current object with what the client may change as it stands in the body. It warns of fields that
-// nothing acts on, except those that the JSON before the change had already.
-func (r *request) accept(body, before []byte, current api.Object) (api.Object, error) {
-	sent := r.empty()
-	if err := r.readObject(body, sent); err != nil {
-		return nil, err
-	}
-	uid, revision := sent.GetUID(), sent.GetResourceVersion()
-	if err := r.checkIdentity(current, &uid, &revision); err != nil {
-		return nil, err
-	}
-	o := current.DeepCopyObject().(api.Object)
-	switch r.subresource {
-	case "scale":
-		setScale(o, sent.(*autoscalingv1.Scale))
-	case "status":
-		r.kind.CopyStatus(sent, o)
-	default:
-		r.warnUnserved(before, body)
-		o = sent
-		r.keep(current, o)
-	}
-	r.kind.Default(o)
-	if !r.kind.SameSpec(o, current) {
-		o.SetGeneration(current.GetGeneration() + 1)
-	}
-	if errs := r.kind.Validate(o, current); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(r.kind.GroupVersionKind.GroupKind(), o.GetName(), errs)
-	}
-	return o, nil
-}
-
-// checkIdentity refuses another object than the one that the client means, unless it left that open.
-func (r *request) checkIdentity(current api.Object, uid *types.UID, revision *string) error {
-	if uid != nil && *uid != "" && *uid != current.GetUID() {
-		return r.conflict("the UID in the precondition (%s) does not match the UID in record (%s): the object was deleted and created again",
-			*uid, current.GetUID())
-	}
-	if revision != nil && *revision != "" && *revision != current.GetResourceVersion() {
-		return store.ErrConflict
-	}
-	return nil
-}
-
-// keep sets what an update of an object may not change to what it is now: all but the spec, or what the kind has in its
-// place, and a part of the metadata.
-func (r *request) keep(current, o api.Object) {
-	metadata, sent := *metadataOf(current), metadataOf(o)
-	metadata.Labels, metadata.Annotations = sent.Labels, sent.Annotations
-	metadata.OwnerReferences, metadata.Finalizers = sent.OwnerReferences, sent.Finalizers
-	*sent = metadata
-	r.kind.CopyStatus(current, o)
-	if ns, ok := o.(*corev1.Namespace); ok && r.subresource != "finalize" {
-		ns.Spec.Finalizers = current.(*corev1.Namespace).Spec.Finalizers
-	}
 }
 
 // markDeleted sets the deletion timestamp, the grace period and the finalizers that the options ask for. An object

@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
@@ -74,9 +73,9 @@ func (s *Server) routes() {
 	s.openAPIRoutes()
 	s.mux.HandleFunc("GET /healthz", ok)
 	s.mux.HandleFunc("GET /livez", ok)
-	s.mux.HandleFunc("GET /readyz", s.ready)
+	s.answer("GET /readyz", s.ready)
 	s.mux.HandleFunc("GET /join", s.joinCA)
-	s.mux.HandleFunc("POST /join", s.join)
+	s.answer("POST /join", s.join)
 	for _, kind := range api.Kinds {
 		// The path of a kind with {namespace} and {name} in it is the pattern for its requests.
 		collection, object := kind.Path("{namespace}", "", ""), kind.Path("{namespace}", "{name}", "")
@@ -95,8 +94,8 @@ func (s *Server) routes() {
 			}
 		}
 	}
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true))
+	s.answer("/", func(_ http.ResponseWriter, r *http.Request) error {
+		return apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true)
 	})
 }
 
@@ -115,21 +114,26 @@ type request struct {
 	warnings        []string // for the answer to a write
 }
 
-// handler answers a request, or returns an error that is answered.
 type handler = func(http.ResponseWriter, *request) error
 
 // handle registers a handler for requests to a kind or a subresource of it.
 func (s *Server) handle(verb, path string, kind *api.Kind, subresource string, handler handler) {
-	s.mux.HandleFunc(methods[verb]+" "+path, func(w http.ResponseWriter, r *http.Request) {
+	s.answer(methods[verb]+" "+path, func(w http.ResponseWriter, r *http.Request) error {
 		user, _ := r.Context().Value(userKey{}).(User)
 		req := &request{Request: r, user: user, verb: verb, kind: kind, subresource: subresource,
 			namespace: r.PathValue("namespace"), name: r.PathValue("name"), dryRun: r.URL.Query().Get("dryRun") == metav1.DryRunAll}
-		err := s.authorize(req)
-		if err == nil {
-			err = handler(w, req)
+		if err := s.authorize(req); err != nil {
+			return err
 		}
-		if err != nil {
-			writeError(w, req.explain(err))
+		return req.explain(handler(w, req))
+	})
+}
+
+// answer registers a handler that answers, or returns an error that is answered.
+func (s *Server) answer(pattern string, handler func(http.ResponseWriter, *http.Request) error) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if err := handler(w, r); err != nil {
+			writeError(w, err)
 		}
 	})
 }
@@ -148,40 +152,33 @@ func (s *Server) Handler() http.Handler {
 
 // As returns the server for callers in this process, who need not prove who they are.
 func (s *Server) As(user User) http.Handler {
-	return protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
-	}))
-}
-
-// protect bounds what a request may cost, and answers for a handler that panics.
-func protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			switch failure := recover(); failure {
-			case nil:
-			case http.ErrAbortHandler:
-				panic(failure) // not a failure: net/http breaks the connection off
-			default:
-				slog.Error("panic in a request", "method", r.Method, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
-				writeError(w, apierrors.NewInternalError(fmt.Errorf("the server failed: %v", failure)))
-			}
-		}()
+		defer answerPanic(w, r)
 		if r.Body != nil {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		}
-		next.ServeHTTP(w, r)
+		s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
 	})
+}
+
+func answerPanic(w http.ResponseWriter, r *http.Request) {
+	switch failure := recover(); failure {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(failure) // not a failure: net/http breaks the connection off
+	default:
+		slog.Error("panic in a request", "method", r.Method, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
+		writeError(w, apierrors.NewInternalError(fmt.Errorf("the server failed: %v", failure)))
+	}
 }
 
 func ok(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok")) }
 
 // ready tells whether the store answers.
-func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-	defer cancel()
-	if _, err := s.Store.Get(ctx, keyOf(api.Lookup("namespaces"), "", metav1.NamespaceDefault)); err != nil {
-		http.Error(w, "the store does not answer: "+err.Error(), http.StatusServiceUnavailable)
-		return
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.Store.Get(r.Context(), keyOf(api.KindOf[*corev1.Namespace](), "", metav1.NamespaceDefault)); err != nil {
+		return apierrors.NewServiceUnavailable("the store does not answer: " + err.Error())
 	}
 	ok(w, r)
+	return nil
 }

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"workshop/mini-k8s/master/store"
@@ -23,23 +24,22 @@ type stream struct {
 	w                http.ResponseWriter
 	r                *request
 	table, bookmarks bool
-	rows             int // sent so far; columns go with the first only
-	line             []byte
+	rows             int    // sent so far; columns go with the first only
+	object           []byte // of the last event; its array is used again
 	err              error
 }
 
 // send sends an object as it is stored: nothing is encoded for it, unless the client wants a row of a table.
 func (s *stream) send(event watch.EventType, o store.Object) {
-	s.line = append(append(append(s.line[:0], `{"type":"`...), event...), `","object":`...)
 	if s.table {
-		s.appendRow(o)
-	} else {
-		s.line = appendJSON(s.line, o)
+		s.sendRow(event, o)
+		return
 	}
-	s.write()
+	s.object = appendJSON(s.object[:0], o)
+	s.write(event, s.object)
 }
 
-func (s *stream) appendRow(o store.Object) {
+func (s *stream) sendRow(event watch.EventType, o store.Object) {
 	table, err := s.r.table([]store.Object{o}, o.Revision)
 	if err != nil {
 		s.err = err
@@ -48,15 +48,15 @@ func (s *stream) appendRow(o store.Object) {
 	if s.rows++; s.rows > 1 {
 		table.ColumnDefinitions = nil
 	}
-	row, err := json.Marshal(table)
-	s.line, s.err = append(s.line, row...), err
+	row, _ := json.Marshal(table) // of strings and numbers
+	s.write(event, row)
 }
 
 // bookmark sends an object that has nothing but a revision, and perhaps more metadata. In a table it is a row, as of
 // any object.
 func (s *stream) bookmark(revision int64, metadata string) {
 	if s.bookmarks {
-		value := `{"kind":"` + s.r.kind.Kind + `","apiVersion":"` + s.r.kind.GroupVersion().String() + `","metadata":{` + metadata + `}}`
+		value := fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":{%s}}`, s.r.kind.Kind, s.r.kind.GroupVersion(), metadata)
 		s.send(watch.Bookmark, store.Object{Value: []byte(value), Revision: revision})
 	}
 }
@@ -64,14 +64,13 @@ func (s *stream) bookmark(revision int64, metadata string) {
 // fail sends the error that makes a client list again.
 func (s *stream) fail(err error) {
 	status, _ := json.Marshal(statusOf(apierrors.NewResourceExpired(err.Error())))
-	s.line = append(append(s.line[:0], `{"type":"ERROR","object":`...), status...)
-	s.write()
+	s.write(watch.Error, status)
 	s.flush()
 }
 
-func (s *stream) write() {
+func (s *stream) write(event watch.EventType, object []byte) {
 	if s.err == nil {
-		_, s.err = s.w.Write(append(s.line, "}\n"...))
+		_, s.err = fmt.Fprintf(s.w, "{\"type\":%q,\"object\":%s}\n", event, object)
 	}
 }
 

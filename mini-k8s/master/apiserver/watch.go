@@ -98,7 +98,7 @@ func follow(ctx context.Context, watcher *store.Watcher, selected selection, out
 			if err != nil {
 				out.err = err
 			} else if event != "" {
-				out.send(event, lastOf(change))
+				out.send(event, change.Object())
 			}
 		}
 	}

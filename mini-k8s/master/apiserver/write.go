@@ -43,7 +43,7 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return r.answer(w, http.StatusCreated, saved)
+	return r.respond(w, http.StatusCreated, saved)
 }
 
 // checkNamespace refuses to put a new object into a namespace that is not there, or is on its way out.
@@ -122,7 +122,7 @@ func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Obje
 		}
 		saved, err := s.save(r, object, stored)
 		if err == nil {
-			return r.answer(w, http.StatusOK, saved)
+			return r.respond(w, http.StatusOK, saved)
 		}
 		if !errors.Is(err, store.ErrConflict) || try == maxTries {
 			return err

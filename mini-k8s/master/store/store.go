@@ -79,6 +79,14 @@ type Change struct {
 	derived any
 }
 
+// Object returns the object after the change, or as it last was if the change deleted it, at the revision of the change.
+func (c *Change) Object() Object {
+	if c.Value == nil {
+		return Object{c.Key, c.Previous, c.Revision}
+	}
+	return Object{c.Key, c.Value, c.Revision}
+}
+
 // Derive returns what derive makes of the change, computed by the first caller and kept: a thousand watchers
 // decode a change once.
 func (c *Change) Derive(derive func(*Change) any) any {
