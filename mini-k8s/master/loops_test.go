@@ -23,7 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// startAll runs every loop of the control plane, and so many nodes with hollow pods.
+// startAll runs every loop of the control plane, and nodes with hollow pods, and returns when they have joined.
 func startAll(bench *mastertest.Bench, nodes ...string) (stops map[string]func()) {
 	deps := bench.Deps()
 	bench.Start(scheduler.New(deps).Run)
@@ -40,6 +40,7 @@ func startAll(bench *mastertest.Bench, nodes ...string) (stops map[string]func()
 			return control.Run(ctx, control.Component{Name: "node", Run: entry.Run}, control.Component{Name: "kubelet", Run: kubelet.New(config).Run})
 		})
 	}
+	mastertest.Settle()
 	return stops
 }
 
