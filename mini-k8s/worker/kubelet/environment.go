@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"workshop/mini-k8s/worker/runtime"
@@ -46,32 +47,19 @@ func fieldOf(pod *corev1.Pod, path, podIP, hostIP string) (string, error) {
 	return "", fmt.Errorf("fieldRef: %q cannot be referred to", path)
 }
 
+var reference = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
+
 // expand replaces $(NAME) where the name is known, and $$ by a single one.
 func expand(text string, known map[string]string) string {
-	var out strings.Builder
-	for {
-		before, after, found := strings.Cut(text, "$")
-		out.WriteString(before)
-		if !found {
-			return out.String()
+	return reference.ReplaceAllStringFunc(text, func(found string) string {
+		if found == "$$" {
+			return "$"
 		}
-		if rest, ok := strings.CutPrefix(after, "$"); ok {
-			out.WriteByte('$')
-			text = rest
-			continue
+		if value, ok := known[found[2:len(found)-1]]; ok {
+			return value
 		}
-		if inner, ok := strings.CutPrefix(after, "("); ok {
-			if name, rest, ok := strings.Cut(inner, ")"); ok {
-				if value, ok := known[name]; ok {
-					out.WriteString(value)
-					text = rest
-					continue
-				}
-			}
-		}
-		out.WriteByte('$')
-		text = after
-	}
+		return found
+	})
 }
 
 // specOf returns what the runtime is to start. Arguments refer to variables just as these refer to each other.

@@ -26,7 +26,7 @@ import (
 // breakable is a hollow runtime of which a test can break parts.
 type breakable struct {
 	*runtime.Hollow
-	version  error
+	machine  error
 	stubborn bool         // containers do not end at SIGTERM
 	noImages atomic.Bool  // images cannot be pulled
 	sandbox  atomic.Int32 // so many sandboxes fail to start
@@ -37,17 +37,19 @@ type breakable struct {
 }
 
 func newBreakable() *breakable {
-	b := &breakable{}
-	b.Hollow = runtime.NewHollow(runtime.HollowOptions{Image: func(string) error {
-		if b.noImages.Load() {
-			return errors.New("the registry is down")
-		}
-		return nil
-	}})
-	return b
+	return &breakable{Hollow: runtime.NewHollow(runtime.HollowOptions{})}
 }
 
-func (b *breakable) Version(ctx context.Context) (string, error) { return "1", b.version }
+func (b *breakable) Machine(context.Context) (runtime.Machine, error) {
+	return runtime.Machine{}, b.machine
+}
+
+func (b *breakable) EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) error {
+	if b.noImages.Load() {
+		return errors.New("the registry is down")
+	}
+	return b.Hollow.EnsureImage(ctx, image, policy)
+}
 
 func (b *breakable) StartSandbox(ctx context.Context, pod *corev1.Pod) (runtime.Sandbox, error) {
 	if b.sandbox.Add(-1) >= 0 {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	goruntime "runtime"
+	"slices"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -40,7 +41,7 @@ type Node struct {
 	self   *control.Informer[*corev1.Node]
 	queue  *control.Queue // holds nothing but the node's name
 	info   corev1.NodeSystemInfo
-	room   corev1.ResourceList
+	room   corev1.ResourceList // what the machine has; several workers on one machine each report all of it
 }
 
 // NewNode returns a node that is not registered until Run.
@@ -53,12 +54,17 @@ func NewNode(config Config, ready func() (bool, string)) *Node {
 
 // Run registers the node and keeps its entry until the context ends.
 func (n *Node) Run(ctx context.Context) error {
-	version, err := n.Runtime.Version(ctx)
+	machine, err := n.Runtime.Machine(ctx)
 	if err != nil {
 		return err
 	}
-	n.info = systemInfo(n.Runtime.Name() + "://" + version)
-	n.room = capacity()
+	n.info = corev1.NodeSystemInfo{OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: machine.OS, KernelVersion: machine.Kernel,
+		ContainerRuntimeVersion: machine.Runtime, KubeletVersion: api.KubernetesVersion}
+	n.room = corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewQuantity(int64(machine.CPUs), resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(machine.MemoryBytes, resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}
 	return control.Run(ctx,
 		control.Component{Name: "watch", Run: n.self.Run},
 		control.Component{Name: "lease", Run: n.keepLease},
@@ -76,23 +82,20 @@ func (n *Node) Run(ctx context.Context) error {
 
 // PodCIDR waits until the master has given the node its range of pod addresses.
 func (n *Node) PodCIDR(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	given := make(chan string, 1)
-	n.self.Subscribe(ctx, func(_, node *corev1.Node) {
-		if node != nil && node.Spec.PodCIDR != "" {
-			select {
-			case given <- node.Spec.PodCIDR:
-			default:
-			}
+	given, done := context.WithCancel(ctx)
+	defer done()
+	var podCIDR string // not written any more when given has ended by done
+	n.self.Subscribe(given, func(_, node *corev1.Node) {
+		if node != nil && node.Spec.PodCIDR != "" && given.Err() == nil {
+			podCIDR = node.Spec.PodCIDR
+			done()
 		}
 	})
-	select {
-	case podCIDR := <-given:
-		return podCIDR, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
+	<-given.Done()
+	if err := ctx.Err(); err != nil {
+		return "", err
 	}
+	return podCIDR, nil
 }
 
 // Refresh has the node's status looked at soon, for a caller who knows that it has changed.
@@ -102,7 +105,9 @@ func (n *Node) Refresh() { n.queue.Add(n.Node) }
 func (n *Node) reconcile(ctx context.Context, name string) error {
 	node, ok := n.self.Get(name)
 	if !ok {
-		created, err := n.nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: n.labels()}})
+		labels := map[string]string{corev1.LabelHostname: n.Node, corev1.LabelOSStable: goruntime.GOOS, corev1.LabelArchStable: goruntime.GOARCH}
+		maps.Copy(labels, n.Labels)
+		created, err := n.nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}})
 		if apierrors.IsAlreadyExists(err) {
 			created, err = n.nodes.Get(ctx, "", name)
 		}
@@ -124,12 +129,6 @@ func (n *Node) reconcile(ctx context.Context, name string) error {
 	return nil
 }
 
-func (n *Node) labels() map[string]string {
-	labels := map[string]string{corev1.LabelHostname: n.Node, corev1.LabelOSStable: goruntime.GOOS, corev1.LabelArchStable: goruntime.GOARCH}
-	maps.Copy(labels, n.Labels)
-	return labels
-}
-
 func (n *Node) setStatus(status *corev1.NodeStatus) {
 	status.Capacity, status.Allocatable = n.room, n.room
 	status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}}
@@ -141,20 +140,18 @@ func (n *Node) setStatus(status *corev1.NodeStatus) {
 	}
 	now := metav1.Now().Rfc3339Copy()
 	ready.LastHeartbeatTime, ready.LastTransitionTime = now, now
-	for i, c := range status.Conditions {
-		if c.Type != ready.Type {
-			continue
-		}
-		if c.Status == ready.Status {
-			ready.LastTransitionTime = c.LastTransitionTime
-			if c.Reason == ready.Reason && c.Message == ready.Message {
-				ready.LastHeartbeatTime = c.LastHeartbeatTime // the lease is the heartbeat
-			}
-		}
-		status.Conditions[i] = ready
+	i := slices.IndexFunc(status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == ready.Type })
+	if i < 0 {
+		status.Conditions = append(status.Conditions, ready)
 		return
 	}
-	status.Conditions = append(status.Conditions, ready)
+	old := &status.Conditions[i]
+	if old.Status == ready.Status {
+		ready.LastTransitionTime = old.LastTransitionTime
+	}
+	if old.Status != ready.Status || old.Reason != ready.Reason || old.Message != ready.Message {
+		*old = ready // the time alone is no reason to write: the lease is the heartbeat
+	}
 }
 
 // keepLease renews the node's lease, or makes it (KEP-589).
@@ -176,20 +173,4 @@ func (n *Node) keepLease(ctx context.Context) error {
 		control.Sleep(ctx, heartbeat)
 	}
 	return ctx.Err()
-}
-
-// capacity returns what the machine has. Several workers on one machine each report all of it.
-func capacity() corev1.ResourceList {
-	return corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(memoryBytes(), resource.BinarySI),
-		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
-	}
-}
-
-func systemInfo(containerRuntime string) corev1.NodeSystemInfo {
-	return corev1.NodeSystemInfo{
-		OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: osImage(), KernelVersion: kernelVersion(),
-		ContainerRuntimeVersion: containerRuntime, KubeletVersion: api.KubernetesVersion,
-	}
 }

@@ -6,24 +6,18 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/jsonmessage"
 	corev1 "k8s.io/api/core/v1"
-
-	"workshop/mini-k8s/images"
 )
 
-// Docker is the runtime of a node whose containers Docker runs.
+// Docker is the runtime of a node whose containers Docker runs. It keeps nothing in memory.
 type Docker struct {
 	docker  *client.Client
 	options Options
-
-	mu    sync.Mutex         // guards known
-	known map[string]details // by container ID; see docker_state.go
 }
 
 var _ Runtime = (*Docker)(nil)
@@ -35,34 +29,21 @@ type Options struct {
 	Cluster, Node string
 	// Network is the Docker network of the pods (package network makes it).
 	Network string
-	// PauseImage must be present. Default: images.Pause.
-	PauseImage string
-	// DNS of the pods; without servers they get what Docker gives.
-	DNS DNS
-}
-
-// DNS says how pods find each other by name.
-type DNS struct {
-	Servers []string
-	Domain  string // such as cluster.local; pods search <namespace>.svc.<domain>, svc.<domain> and <domain>
 }
 
 // NewDocker returns the runtime of one node. The client stays the caller's to close, after the last call.
 func NewDocker(docker *client.Client, options Options) *Docker {
-	if options.PauseImage == "" {
-		options.PauseImage = images.Pause.Name
-	}
-	return &Docker{docker: docker, options: options, known: map[string]details{}}
+	return &Docker{docker: docker, options: options}
 }
 
-func (d *Docker) Name() string { return "docker" }
-
-func (d *Docker) Version(ctx context.Context) (string, error) {
-	version, err := d.docker.ServerVersion(ctx)
+// Machine tells of the machine that Docker runs on: a virtual one, where the host has no Linux.
+func (d *Docker) Machine(ctx context.Context) (Machine, error) {
+	info, err := d.docker.Info(ctx)
 	if err != nil {
-		return "", fmt.Errorf("ask Docker for its version: %w", err)
+		return Machine{}, fmt.Errorf("ask Docker about its machine: %w", err)
 	}
-	return version.Version, nil
+	return Machine{Runtime: "docker://" + info.ServerVersion, OS: info.OperatingSystem, Kernel: info.KernelVersion,
+		CPUs: info.NCPU, MemoryBytes: info.MemTotal}, nil
 }
 
 // EnsureImage needs no network for an image that is present, unless the policy is Always.
@@ -77,10 +58,9 @@ func (d *Docker) EnsureImage(ctx context.Context, name string, policy corev1.Pul
 	case policy == corev1.PullNever:
 		return fmt.Errorf("image %s: %w", name, ErrImageNotPresent)
 	}
-	if err := d.pull(ctx, name); err != nil {
-		if present {
-			return fmt.Errorf("pull image %s (it is present; the policy IfNotPresent would use it): %w", name, err)
-		}
+	if err := d.pull(ctx, name); err != nil && present {
+		return fmt.Errorf("pull image %s (it is present; the policy IfNotPresent would use it): %w", name, err)
+	} else if err != nil {
 		return fmt.Errorf("pull image %s: %w", name, err)
 	}
 	return nil
