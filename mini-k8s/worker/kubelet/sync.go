@@ -86,16 +86,15 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	}
 }
 
-// carryOut does the steps one after the other. A container that cannot be started is noted and tried again later;
-// any other failure ends the look.
-func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtime.Sandbox, m *memory, steps []step) error {
+// carryOut does the steps one after the other and returns the first failure. That a container cannot be started is
+// none: start notes it, and the plan tells when to try again.
+func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtime.Sandbox, m *memory, steps []step) (err error) {
 	for _, s := range steps {
 		switch s.do {
 		case startSandbox:
-			started, err := k.Runtime.StartSandbox(ctx, pod)
-			if err != nil {
+			var started runtime.Sandbox
+			if started, err = k.Runtime.StartSandbox(ctx, pod); err != nil {
 				k.events.Warning(pod, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
-				return err
 			}
 			sandbox = &started
 			clear(m.failed) // in another sandbox it may work
@@ -105,18 +104,16 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 			if m.signalled[s.id].name == "" {
 				k.events.Normal(pod, "Killing", "Stopping container %s", s.container.Name)
 			}
-			if err := k.Runtime.Signal(ctx, s.id, string(s.do)); err != nil {
-				return err
+			if err = k.Runtime.Signal(ctx, s.id, string(s.do)); err == nil {
+				m.signalled[s.id] = signal{s.do, time.Now()}
 			}
-			m.signalled[s.id] = signal{s.do, time.Now()}
 		case removeContainer:
-			if err := k.Runtime.RemoveContainer(ctx, s.id); err != nil {
-				return err
-			}
+			err = k.Runtime.RemoveContainer(ctx, s.id)
 		case removePod:
-			if err := k.Runtime.RemovePod(ctx, pod.UID); err != nil {
-				return err
-			}
+			err = k.Runtime.RemovePod(ctx, pod.UID)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -145,7 +142,7 @@ func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sa
 	k.events.Warning(pod, "Failed", "Error: %s: %v", reason, err)
 }
 
-// tryStart gets the image, resolves the environment and starts the container; reason is for the status if that fails.
+// tryStart gets the image, resolves what the container refers to and starts the container; reason is for the status if that fails.
 func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, s step) (reason string, err error) {
 	err = k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
 	if errors.Is(err, runtime.ErrImageNotPresent) {
@@ -154,11 +151,11 @@ func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime
 	if err != nil {
 		return "ErrImagePull", err
 	}
-	env, err := environment(pod, s.container, sandbox.IP, k.Address)
+	spec, err := specOf(pod, s.container, s.attempt, sandbox.IP, k.Address)
 	if err != nil {
 		return "CreateContainerError", err
 	}
-	id, err := k.Runtime.StartContainer(ctx, sandbox, pod, specOf(s.container, s.attempt, env))
+	id, err := k.Runtime.StartContainer(ctx, sandbox, pod, spec)
 	if id == "" {
 		return "CreateContainerError", err
 	}

@@ -196,7 +196,7 @@ func (h *Hollow) Signal(_ context.Context, containerID, signal string) error {
 	return nil
 }
 
-// Exit lets the newest container of that name die by itself, for tests. It says whether it ran.
+// Exit lets the container of that name die by itself, for tests. It says whether one ran.
 func (h *Hollow) Exit(uid types.UID, container string, code int) bool {
 	return h.end(code, func(pod *Pod, c *Container) bool { return pod.UID == uid && c.Name == container })
 }
@@ -204,25 +204,16 @@ func (h *Hollow) Exit(uid types.UID, container string, code int) bool {
 func (h *Hollow) end(code int, meant func(*Pod, *Container) bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	pod, c := h.find(meant)
-	if c == nil || c.State != Running {
-		return false
-	}
-	c.State, c.ExitCode, c.FinishedAt = Exited, code, time.Now()
-	h.notify(pod.UID)
-	return true
-}
-
-// find returns the first container that is meant, as it is kept, or nil. It needs the lock.
-func (h *Hollow) find(meant func(*Pod, *Container) bool) (*Pod, *Container) {
 	for _, pod := range h.pods {
 		for i := range pod.Containers {
-			if meant(pod, &pod.Containers[i]) {
-				return pod, &pod.Containers[i]
+			if c := &pod.Containers[i]; c.State == Running && meant(pod, c) {
+				c.State, c.ExitCode, c.FinishedAt = Exited, code, time.Now()
+				h.notify(pod.UID)
+				return true
 			}
 		}
 	}
-	return nil, nil
+	return false
 }
 
 // KillSandbox lets the sandbox of a pod die, for tests. Its containers go on, cut off from the network, as they do
@@ -239,9 +230,12 @@ func (h *Hollow) KillSandbox(uid types.UID) {
 func (h *Hollow) RemoveContainer(_ context.Context, containerID string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if pod, c := h.find(func(_ *Pod, c *Container) bool { return c.ID == containerID }); c != nil {
-		pod.Containers = slices.DeleteFunc(pod.Containers, func(c Container) bool { return c.ID == containerID })
-		h.notify(pod.UID)
+	for _, pod := range h.pods {
+		kept := slices.DeleteFunc(slices.Clone(pod.Containers), func(c Container) bool { return c.ID == containerID })
+		if len(kept) < len(pod.Containers) {
+			pod.Containers = kept
+			h.notify(pod.UID)
+		}
 	}
 	return nil
 }
@@ -256,31 +250,11 @@ func (h *Hollow) RemovePod(_ context.Context, uid types.UID) error {
 	return nil
 }
 
-// Logs has one line to show. With Follow it waits for the container's end.
-func (h *Hollow) Logs(ctx context.Context, containerID string, options LogOptions, out io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	changes := h.Events(ctx)
-	c := h.container(containerID)
-	if c.ID == "" {
-		return fmt.Errorf("read the log of container %s: there is none", containerID)
+// Logs has one line to show, and nothing to follow.
+func (h *Hollow) Logs(_ context.Context, _ string, options LogOptions, out io.Writer) error {
+	if options.Tail != nil && *options.Tail == 0 {
+		return nil
 	}
-	if options.Tail == nil || *options.Tail > 0 {
-		fmt.Fprintf(out, "(hollow: no program runs in container %s, so it writes no log)\n", c.Name)
-	}
-	for options.Follow && c.State == Running && ctx.Err() == nil {
-		<-changes // or their end, with the context
-		c = h.container(containerID)
-	}
-	return nil
-}
-
-// container returns a copy, empty if there is none.
-func (h *Hollow) container(id string) (copied Container) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, c := h.find(func(_ *Pod, c *Container) bool { return c.ID == id }); c != nil {
-		copied = *c
-	}
-	return copied
+	_, err := fmt.Fprintln(out, "(hollow: no program runs in this container, so it writes no log)")
+	return err
 }
