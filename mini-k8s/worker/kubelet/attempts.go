@@ -9,7 +9,6 @@ import (
 	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // attempt is one run of a container. A container that somebody has removed from the runtime is still an attempt as
@@ -53,7 +52,7 @@ func lastSeen(status corev1.ContainerStatus, now time.Time) *corev1.ContainerSta
 		return status.State.Terminated
 	}
 	return &corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137, ContainerID: status.ContainerID,
-		Message: "The container could not be located when the pod was looked at", StartedAt: running.StartedAt, FinishedAt: metav1.NewTime(now).Rfc3339Copy()}
+		Message: "The container could not be located when the pod was looked at", StartedAt: running.StartedAt, FinishedAt: *timeOf(now)}
 }
 
 // newest returns the first attempt, nil if there is none.

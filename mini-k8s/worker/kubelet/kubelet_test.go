@@ -499,6 +499,28 @@ func TestTheStatusIsTheKubeletsAlone(t *testing.T) {
 	})
 }
 
+func TestAReportThatTheWatchHasNotBroughtYetIsNotWrittenAgain(t *testing.T) {
+	withKubelet(t, func(t *testing.T, b *kubeletBench) {
+		b.stop()
+		pod := b.create()
+		b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Client: b.Loops(), Runtime: b.runtime})
+		stop := b.Start(b.kubelet.pods.Run)
+		b.eventually("the kubelet knows the pod", func() bool { return len(b.kubelet.pods.List()) == 1 })
+		stop() // from here on it hears nothing
+		var after []int
+		for range 2 {
+			if err := b.kubelet.sync(t.Context(), pod.UID); err != nil {
+				t.Fatal(err)
+			}
+			after = append(after, len(b.Wire.Writes()))
+			time.Sleep(time.Minute)
+		}
+		if after[0] != after[1] || b.pod().Status.Phase != corev1.PodRunning {
+			t.Errorf("the second look wrote %q", b.Wire.Writes()[after[0]:])
+		}
+	})
+}
+
 func TestAnIdleKubeletWritesNothing(t *testing.T) {
 	withKubelet(t, func(t *testing.T, b *kubeletBench) {
 		b.create(containers("app", "log"))

@@ -39,9 +39,8 @@ type Node struct {
 	nodes  client.Resource[*corev1.Node]
 	leases client.Resource[*coordinationv1.Lease]
 	self   *control.Informer[*corev1.Node]
-	queue  *control.Queue // holds nothing but the node's name
-	info   corev1.NodeSystemInfo
-	room   corev1.ResourceList // what the machine has; several workers on one machine each report all of it
+	queue  *control.Queue    // holds nothing but the node's name
+	facts  corev1.NodeStatus // all of its status but the conditions
 }
 
 // NewNode returns a node that is not registered until Run.
@@ -58,12 +57,17 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.info = corev1.NodeSystemInfo{OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: machine.OS, KernelVersion: machine.Kernel,
-		ContainerRuntimeVersion: machine.Runtime, KubeletVersion: api.KubernetesVersion}
-	n.room = corev1.ResourceList{
+	room := corev1.ResourceList{
 		corev1.ResourceCPU:    *resource.NewQuantity(int64(machine.CPUs), resource.DecimalSI),
 		corev1.ResourceMemory: *resource.NewQuantity(machine.MemoryBytes, resource.BinarySI),
 		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}
+	n.facts = corev1.NodeStatus{
+		Capacity: room, Allocatable: room, // several workers on one machine each report all of it
+		Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}},
+		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: n.Port}},
+		NodeInfo: corev1.NodeSystemInfo{OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: machine.OS,
+			KernelVersion: machine.Kernel, ContainerRuntimeVersion: machine.Runtime, KubeletVersion: api.KubernetesVersion},
 	}
 	return control.Run(ctx,
 		control.Component{Name: "watch", Run: n.self.Run},
@@ -118,7 +122,8 @@ func (n *Node) reconcile(ctx context.Context, name string) error {
 		node = created
 	}
 	changed := node.DeepCopy()
-	n.setStatus(&changed.Status)
+	changed.Status = n.facts
+	changed.Status.Conditions = n.conditions(node.Status.Conditions)
 	if equality.Semantic.DeepEqual(node.Status, changed.Status) {
 		return nil
 	}
@@ -129,29 +134,28 @@ func (n *Node) reconcile(ctx context.Context, name string) error {
 	return nil
 }
 
-func (n *Node) setStatus(status *corev1.NodeStatus) {
-	status.Capacity, status.Allocatable = n.room, n.room
-	status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}}
-	status.DaemonEndpoints.KubeletEndpoint.Port = n.Port
-	status.NodeInfo = n.info
-	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
+// conditions returns those that are shown, with the node's Ready as it is now. Time alone is no reason to write it:
+// the lease is the heartbeat.
+func (n *Node) conditions(shown []corev1.NodeCondition) []corev1.NodeCondition {
+	now := metav1.Now().Rfc3339Copy()
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
+		Message: "kubelet is posting ready status", LastHeartbeatTime: now, LastTransitionTime: now}
 	if ok, why := n.Ready(); !ok {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", why
 	}
-	now := metav1.Now().Rfc3339Copy()
-	ready.LastHeartbeatTime, ready.LastTransitionTime = now, now
-	i := slices.IndexFunc(status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == ready.Type })
+	all := slices.Clone(shown)
+	i := slices.IndexFunc(all, func(c corev1.NodeCondition) bool { return c.Type == ready.Type })
 	if i < 0 {
-		status.Conditions = append(status.Conditions, ready)
-		return
+		return append(all, ready)
 	}
-	old := &status.Conditions[i]
-	if old.Status == ready.Status {
+	if old := all[i]; old.Status == ready.Status {
 		ready.LastTransitionTime = old.LastTransitionTime
+		if old.Reason == ready.Reason && old.Message == ready.Message {
+			ready.LastHeartbeatTime = old.LastHeartbeatTime
+		}
 	}
-	if old.Status != ready.Status || old.Reason != ready.Reason || old.Message != ready.Message {
-		*old = ready // the time alone is no reason to write: the lease is the heartbeat
-	}
+	all[i] = ready
+	return all
 }
 
 // keepLease renews the node's lease, or makes it (KEP-589).

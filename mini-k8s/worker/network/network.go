@@ -100,7 +100,8 @@ func ensureBridge(ctx context.Context, docker *client.Client, config Config, rul
 	if err != nil {
 		return err
 	}
-	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+config.Cluster), filters.Arg("label", labelNode+"="+config.Node))
+	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+config.Cluster),
+		filters.Arg("label", labelNode+"="+config.Node))
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,8 @@ func ensureBridge(ctx context.Context, docker *client.Client, config Config, rul
 			return nil
 		}
 		if err := docker.NetworkRemove(ctx, n.ID); err != nil {
-			return fmt.Errorf("network %s is not as it should be (%s); delete the pods of node %s first: %w", n.Name, config.PodCIDR, config.Node, err)
+			return fmt.Errorf("network %s is not what node %s needs for range %s; delete the pods of node %s first: %w",
+				n.Name, config.Node, config.PodCIDR, config.Node, err)
 		}
 	}
 	// Docker goes on with what it has been asked: if we did not wait, a Remove that follows might come too early.

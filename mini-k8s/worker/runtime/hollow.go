@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	goruntime "runtime"
 	"slices"
@@ -41,9 +42,9 @@ type HollowOptions struct {
 type Hollow struct {
 	options HollowOptions
 
-	mu       sync.Mutex // guards all below
-	pods     map[types.UID]*Pod
-	made     int // containers so far, for their IDs
+	mu       sync.Mutex        // guards all below
+	pods     map[types.UID]Pod // what a pod refers to is never changed, only replaced: see change
+	made     int               // containers so far, for their IDs
 	watchers map[chan types.UID]bool
 }
 
@@ -53,7 +54,7 @@ func NewHollow(options HollowOptions) *Hollow {
 	if options.PodCIDR == nil {
 		options.PodCIDR = func() string { return "10.244.0.0/24" }
 	}
-	return &Hollow{options: options, pods: map[types.UID]*Pod{}, watchers: map[chan types.UID]bool{}}
+	return &Hollow{options: options, pods: map[types.UID]Pod{}, watchers: map[chan types.UID]bool{}}
 }
 
 func (h *Hollow) Machine(context.Context) (Machine, error) {
@@ -63,26 +64,15 @@ func (h *Hollow) Machine(context.Context) (Machine, error) {
 func (h *Hollow) Pods(context.Context) ([]Pod, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var pods []Pod
-	for _, pod := range h.pods {
-		pods = append(pods, pod.copy())
-	}
-	return pods, nil
+	return slices.Collect(maps.Values(h.pods)), nil
 }
 
 func (h *Hollow) Pod(_ context.Context, uid types.UID) (Pod, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if pod := h.pods[uid]; pod != nil {
-		return pod.copy(), nil
-	}
-	return Pod{UID: uid}, nil
-}
-
-func (p Pod) copy() Pod {
-	sandbox := *p.Sandbox
-	p.Sandbox, p.Containers = &sandbox, slices.Clone(p.Containers)
-	return p
+	pod := h.pods[uid]
+	pod.UID = uid
+	return pod, nil
 }
 
 func (h *Hollow) Events(ctx context.Context) <-chan types.UID {
@@ -122,19 +112,17 @@ func (h *Hollow) EnsureImage(_ context.Context, image string, policy corev1.Pull
 func (h *Hollow) StartSandbox(_ context.Context, pod *corev1.Pod) (Sandbox, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.pods[pod.UID] != nil {
+	if _, found := h.pods[pod.UID]; found {
 		return Sandbox{}, fmt.Errorf("start sandbox of pod %s/%s: it exists", pod.Namespace, pod.Name)
 	}
-	h.made++
-	sandbox := Sandbox{ID: fmt.Sprint("hollow-", h.made), Running: true, StartedAt: time.Now()}
+	sandbox := Sandbox{ID: h.newID(pod), Running: true, StartedAt: time.Now()}
 	if !pod.Spec.HostNetwork {
 		var err error
 		if sandbox.IP, err = h.freeAddress(); err != nil {
 			return Sandbox{}, fmt.Errorf("start sandbox of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 		}
 	}
-	held := sandbox
-	h.pods[pod.UID] = &Pod{UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Sandbox: &held}
+	h.pods[pod.UID] = Pod{UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Sandbox: &sandbox}
 	h.notify(pod.UID)
 	return sandbox, nil
 }
@@ -158,23 +146,33 @@ func (h *Hollow) freeAddress() (string, error) {
 	return "", fmt.Errorf("all addresses of %s are taken", cidr)
 }
 
-func (h *Hollow) StartContainer(_ context.Context, sandbox Sandbox, pod *corev1.Pod, spec ContainerSpec) (string, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	held := h.pods[pod.UID]
-	if held == nil || held.Sandbox.ID != sandbox.ID || !held.Sandbox.Running {
-		return "", fmt.Errorf("start container %s of pod %s/%s: its sandbox does not run", spec.Name, pod.Namespace, pod.Name)
-	}
-	now := time.Now()
+// newID returns an ID that tells whose it is. It needs the lock.
+func (h *Hollow) newID(pod *corev1.Pod) string {
 	h.made++
-	c := Container{ID: fmt.Sprint("hollow-", h.made), Name: spec.Name, Image: spec.Image, ImageID: "hollow:" + spec.Image,
-		Attempt: spec.Attempt, State: Running, CreatedAt: now, StartedAt: now}
-	if code, ends := endsAtOnce(pod, spec); ends {
-		c.State, c.ExitCode, c.FinishedAt = Exited, code, now
-	}
-	held.Containers = slices.Insert(held.Containers, 0, c)
-	h.notify(pod.UID)
-	return c.ID, nil
+	return fmt.Sprintf("hollow-%d/%s", h.made, pod.UID)
+}
+
+func owner(id string) types.UID {
+	_, uid, _ := strings.Cut(id, "/")
+	return types.UID(uid)
+}
+
+func (h *Hollow) StartContainer(_ context.Context, sandbox Sandbox, pod *corev1.Pod, spec ContainerSpec) (id string, err error) {
+	err = fmt.Errorf("start container %s of pod %s/%s: its sandbox does not run", spec.Name, pod.Namespace, pod.Name)
+	h.change(pod.UID, func(held *Pod) {
+		if held.Sandbox.ID != sandbox.ID || !held.Sandbox.Running {
+			return
+		}
+		now := time.Now()
+		id, err = h.newID(pod), nil
+		c := Container{ID: id, Name: spec.Name, Image: spec.Image, ImageID: "hollow:" + spec.Image,
+			Attempt: spec.Attempt, State: Running, CreatedAt: now, StartedAt: now}
+		if code, ends := endsAtOnce(pod, spec); ends {
+			c.State, c.ExitCode, c.FinishedAt = Exited, code, now
+		}
+		held.Containers = slices.Insert(held.Containers, 0, c)
+	})
+	return id, err
 }
 
 // endsAtOnce tells of the programs that do, and with which code.
@@ -188,62 +186,60 @@ func endsAtOnce(pod *corev1.Pod, spec ContainerSpec) (code int, ends bool) {
 	})
 }
 
+// change puts a changed copy in the place of a pod that is there, and tells the watchers.
+func (h *Hollow) change(uid types.UID, apply func(*Pod)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if pod, found := h.pods[uid]; found {
+		pod.Containers = slices.Clone(pod.Containers)
+		apply(&pod)
+		h.pods[uid] = pod
+		h.notify(uid)
+	}
+}
+
 // Signal ends the container if the signal is one that ends programs; others change nothing.
 func (h *Hollow) Signal(_ context.Context, containerID, signal string) error {
 	if code, ends := map[string]int{"SIGTERM": 0, "SIGINT": 0, "SIGKILL": 137}[signal]; ends {
-		h.end(code, func(_ *Pod, c *Container) bool { return c.ID == containerID })
+		h.end(owner(containerID), code, func(c Container) bool { return c.ID == containerID })
 	}
 	return nil
 }
 
 // Exit lets the container of that name die by itself, for tests. It says whether one ran.
 func (h *Hollow) Exit(uid types.UID, container string, code int) bool {
-	return h.end(code, func(pod *Pod, c *Container) bool { return pod.UID == uid && c.Name == container })
+	return h.end(uid, code, func(c Container) bool { return c.Name == container })
 }
 
-func (h *Hollow) end(code int, meant func(*Pod, *Container) bool) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, pod := range h.pods {
+func (h *Hollow) end(uid types.UID, code int, meant func(Container) bool) (ended bool) {
+	h.change(uid, func(pod *Pod) {
 		for i := range pod.Containers {
-			if c := &pod.Containers[i]; c.State == Running && meant(pod, c) {
+			if c := &pod.Containers[i]; c.State == Running && meant(*c) {
 				c.State, c.ExitCode, c.FinishedAt = Exited, code, time.Now()
-				h.notify(pod.UID)
-				return true
+				ended = true
 			}
 		}
-	}
-	return false
+	})
+	return ended
 }
 
 // KillSandbox lets the sandbox of a pod die, for tests. Its containers go on, cut off from the network, as they do
 // in Docker.
 func (h *Hollow) KillSandbox(uid types.UID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if pod := h.pods[uid]; pod != nil {
-		pod.Sandbox.Running, pod.Sandbox.IP = false, ""
-		h.notify(uid)
-	}
+	h.change(uid, func(pod *Pod) { pod.Sandbox = &Sandbox{ID: pod.Sandbox.ID, StartedAt: pod.Sandbox.StartedAt} })
 }
 
 func (h *Hollow) RemoveContainer(_ context.Context, containerID string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, pod := range h.pods {
-		kept := slices.DeleteFunc(slices.Clone(pod.Containers), func(c Container) bool { return c.ID == containerID })
-		if len(kept) < len(pod.Containers) {
-			pod.Containers = kept
-			h.notify(pod.UID)
-		}
-	}
+	h.change(owner(containerID), func(pod *Pod) {
+		pod.Containers = slices.DeleteFunc(pod.Containers, func(c Container) bool { return c.ID == containerID })
+	})
 	return nil
 }
 
 func (h *Hollow) RemovePod(_ context.Context, uid types.UID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.pods[uid] != nil {
+	if _, found := h.pods[uid]; found {
 		delete(h.pods, uid)
 		h.notify(uid)
 	}
