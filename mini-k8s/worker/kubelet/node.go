@@ -84,22 +84,16 @@ func (n *Node) Run(ctx context.Context) error {
 	)
 }
 
-// PodCIDR waits until the master has given the node its range of pod addresses.
+// PodCIDR waits until the master has given the node its range of pod addresses. It looks into the cache again and
+// again, for the moment that this takes.
 func (n *Node) PodCIDR(ctx context.Context) (string, error) {
-	given, done := context.WithCancel(ctx)
-	defer done()
-	var podCIDR string // not written any more when given has ended by done
-	n.self.Subscribe(given, func(_, node *corev1.Node) {
-		if node != nil && node.Spec.PodCIDR != "" && given.Err() == nil {
-			podCIDR = node.Spec.PodCIDR
-			done()
+	for ctx.Err() == nil {
+		if node, ok := n.self.Get(n.Node); ok && node.Spec.PodCIDR != "" {
+			return node.Spec.PodCIDR, nil
 		}
-	})
-	<-given.Done()
-	if err := ctx.Err(); err != nil {
-		return "", err
+		control.Sleep(ctx, 10*time.Millisecond)
 	}
-	return podCIDR, nil
+	return "", ctx.Err()
 }
 
 // Refresh has the node's status looked at soon, for a caller who knows that it has changed.

@@ -17,13 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-const (
-	// hollowMemory is what a hollow node says it has: enough for a simulation.
-	hollowMemory = 8 << 30
-	// hollowBacklog is how many events wait for a reader. One that is further behind misses some, and finds out at
-	// its next look at all pods.
-	hollowBacklog = 256
-)
+// hollowBacklog is how many events wait for a reader. One that is further behind misses some, and finds out at its next
+// look at all pods.
+const hollowBacklog = 256
 
 // HollowOptions may be left out.
 type HollowOptions struct {
@@ -57,8 +53,9 @@ func NewHollow(options HollowOptions) *Hollow {
 	return &Hollow{options: options, pods: map[types.UID]Pod{}, watchers: map[chan types.UID]bool{}}
 }
 
+// Machine has room enough for a simulation.
 func (h *Hollow) Machine(context.Context) (Machine, error) {
-	return Machine{Runtime: "hollow://1", OS: "hollow", CPUs: goruntime.NumCPU(), MemoryBytes: hollowMemory}, nil
+	return Machine{Runtime: "hollow://1", OS: "hollow", CPUs: goruntime.NumCPU(), MemoryBytes: 8 << 30}, nil
 }
 
 func (h *Hollow) Pods(context.Context) ([]Pod, error) {
