@@ -61,14 +61,15 @@ func Ensure(ctx context.Context, docker *client.Client, images ...Image) error {
 	if server.Os != "linux" {
 		return fmt.Errorf("Docker runs %s containers here; mini-k8s needs Linux containers", server.Os)
 	}
-	programs := map[string][]byte{}
+	programs := map[string][]byte{} // several images may have the same
 	for _, img := range images {
 		if programs[img.Program] == nil {
-			if programs[img.Program], err = program(ctx, img.Program, server.Arch); err != nil {
-				return fmt.Errorf("make image %s: %w", img.Name, err)
-			}
+			programs[img.Program], err = program(ctx, img.Program, server.Arch)
 		}
-		if err := ensure(ctx, docker, img, programs[img.Program]); err != nil {
+		if err == nil {
+			err = ensure(ctx, docker, img, programs[img.Program])
+		}
+		if err != nil {
 			return fmt.Errorf("make image %s: %w", img.Name, err)
 		}
 	}
@@ -76,16 +77,12 @@ func Ensure(ctx context.Context, docker *client.Client, images ...Image) error {
 }
 
 func ensure(ctx context.Context, docker *client.Client, img Image, program []byte) error {
-	hash := sha256.New()
-	hash.Write(program)
-	fmt.Fprint(hash, img.Settings)
-	content := fmt.Sprintf("%x", hash.Sum(nil))
-
+	content := fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s%v", program, img.Settings)))
 	old, err := docker.ImageInspect(ctx, img.Name)
 	if err != nil && !cerrdefs.IsNotFound(err) {
 		return err
 	}
-	if err == nil && old.Config != nil && old.Config.Labels[labelContent] == content {
+	if old.Config != nil && old.Config.Labels[labelContent] == content {
 		return nil
 	}
 	changes := append([]string{fmt.Sprintf("ENTRYPOINT [%q]", "/"+img.Program), "LABEL " + labelContent + "=" + content}, img.Settings...)
@@ -126,8 +123,7 @@ func program(ctx context.Context, name, arch string) ([]byte, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return built, err
 	}
-	built, err = build(ctx, name, arch)
-	if err != nil {
+	if built, err = build(ctx, name, arch); err != nil {
 		return nil, fmt.Errorf("there is no %s, and building it here failed: %w\n"+
 			"Run `make build`, which puts it there, or start this inside the source tree with Go installed", file, err)
 	}

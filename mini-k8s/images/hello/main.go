@@ -37,14 +37,17 @@ func main() {
 	case "exit":
 		os.Exit(number)
 	case "sleep":
-		sleep(ctx, number)
+		if number > 0 {
+			time.AfterFunc(time.Duration(number)*time.Second, stop)
+		}
+		<-ctx.Done()
 	case "log":
 		for i := range number {
 			fmt.Fprintln(os.Stdout, "line", i+1)
 			fmt.Fprintln(os.Stderr, "error line", i+1)
 		}
 	case "get":
-		err = get(ctx, args[1])
+		err = get(args[1])
 	default:
 		err = fmt.Errorf("hello knows exit, sleep, log and get, not %q", args[0])
 	}
@@ -69,40 +72,26 @@ func serve(ctx context.Context) error {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })
 	server := &http.Server{Addr: ":" + cmp.Or(os.Getenv("PORT"), "8080"), Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 
-	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
+	drained := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		log.Print("told to end: finishing open requests")
+		timeout, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		drained <- server.Shutdown(timeout)
+	})
 	log.Printf("listening on %s; I say: %s", server.Addr, greeting[:len(greeting)-1])
-	select {
-	case err := <-failed:
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
-	case <-ctx.Done():
 	}
-	log.Print("told to end: finishing open requests")
-	drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := <-drained; !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return nil
 }
 
-func sleep(ctx context.Context, seconds int) {
-	if seconds > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
-		defer cancel()
-	}
-	<-ctx.Done()
-}
-
-func get(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
+func get(url string) error {
+	client := http.Client{Timeout: 5 * time.Second}
+	response, err := client.Get(url)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"workshop/mini-k8s/worker/runtime"
@@ -9,23 +10,31 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// environment returns a container's variables, with references to the pod's own fields resolved (the downward API)
-// and $(NAME) replaced by the variable of that name, if it stands before.
-func environment(pod *corev1.Pod, c *corev1.Container, podIP, hostIP string) ([]string, error) {
+// specOf returns what the runtime is to start. In the environment, references to the pod's own fields are resolved (the
+// downward API), and $(NAME) is replaced by the variable of that name if it stands before; in the command and its
+// arguments by any.
+func specOf(pod *corev1.Pod, c *corev1.Container, attempt int, podIP, hostIP string) (runtime.ContainerSpec, error) {
+	spec := runtime.ContainerSpec{Name: c.Name, Image: c.Image, Attempt: attempt, WorkingDir: c.WorkingDir, Resources: c.Resources,
+		TTY: c.TTY, Stdin: c.Stdin}
 	known := map[string]string{}
-	env := make([]string, 0, len(c.Env))
 	for _, v := range c.Env {
 		value := expand(v.Value, known)
 		if v.ValueFrom != nil && v.ValueFrom.FieldRef != nil {
 			var err error
 			if value, err = fieldOf(pod, v.ValueFrom.FieldRef.FieldPath, podIP, hostIP); err != nil {
-				return nil, fmt.Errorf("env %s: %w", v.Name, err)
+				return spec, fmt.Errorf("env %s: %w", v.Name, err)
 			}
 		}
 		known[v.Name] = value
-		env = append(env, v.Name+"="+value)
+		spec.Env = append(spec.Env, v.Name+"="+value)
 	}
-	return env, nil
+	for _, word := range c.Command {
+		spec.Command = append(spec.Command, expand(word, known))
+	}
+	for _, word := range c.Args {
+		spec.Args = append(spec.Args, expand(word, known))
+	}
+	return spec, nil
 }
 
 // fieldOf returns what a fieldRef may ask for.
@@ -46,48 +55,17 @@ func fieldOf(pod *corev1.Pod, path, podIP, hostIP string) (string, error) {
 	return "", fmt.Errorf("fieldRef: %q cannot be referred to", path)
 }
 
+var reference = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
+
 // expand replaces $(NAME) where the name is known, and $$ by a single one.
 func expand(text string, known map[string]string) string {
-	var out strings.Builder
-	for {
-		before, after, found := strings.Cut(text, "$")
-		out.WriteString(before)
-		if !found {
-			return out.String()
+	return reference.ReplaceAllStringFunc(text, func(found string) string {
+		if found == "$$" {
+			return "$"
 		}
-		if rest, ok := strings.CutPrefix(after, "$"); ok {
-			out.WriteByte('$')
-			text = rest
-			continue
+		if value, ok := known[found[2:len(found)-1]]; ok {
+			return value
 		}
-		if inner, ok := strings.CutPrefix(after, "("); ok {
-			if name, rest, ok := strings.Cut(inner, ")"); ok {
-				if value, ok := known[name]; ok {
-					out.WriteString(value)
-					text = rest
-					continue
-				}
-			}
-		}
-		out.WriteByte('$')
-		text = after
-	}
-}
-
-// specOf returns what the runtime is to start. Arguments refer to variables just as these refer to each other.
-func specOf(c *corev1.Container, attempt int, env []string) runtime.ContainerSpec {
-	known := map[string]string{}
-	for _, v := range env {
-		name, value, _ := strings.Cut(v, "=")
-		known[name] = value
-	}
-	expandAll := func(words []string) []string {
-		var out []string
-		for _, w := range words {
-			out = append(out, expand(w, known))
-		}
-		return out
-	}
-	return runtime.ContainerSpec{Name: c.Name, Image: c.Image, Attempt: attempt, Command: expandAll(c.Command), Args: expandAll(c.Args),
-		WorkingDir: c.WorkingDir, Env: env, Resources: c.Resources, TTY: c.TTY, Stdin: c.Stdin}
+		return found
+	})
 }

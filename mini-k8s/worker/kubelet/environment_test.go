@@ -54,16 +54,16 @@ func TestEnvironment(t *testing.T) {
 	}}
 	want := []string{"NAME=web", "NS=default", "UID=web-uid", "NODE=node-1", "ACCOUNT=robot", "IP=10.244.1.7", "IPS=10.244.1.7", "HOST=192.0.2.1",
 		"APP=shop", "XY=z", "NOTE=hi", "NONE=", "URL=http://10.244.1.7:8080/web", "EARLY=$(LATE)", "LATE=late", "URL=http://10.244.1.7:8080/web?again"}
-	got, err := environment(pod, c, "10.244.1.7", "192.0.2.1")
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("the environment is\n%q\n(%v), want\n%q", got, err, want)
+	got, err := specOf(pod, c, 0, "10.244.1.7", "192.0.2.1")
+	if err != nil || !slices.Equal(got.Env, want) {
+		t.Errorf("the environment is\n%q\n(%v), want\n%q", got.Env, err, want)
 	}
 }
 
 func TestAFieldThatCannotBeReferredToIsNamed(t *testing.T) {
 	for _, path := range []string{"spec.nonsense", "metadata.labels", "metadata.labels['app'", "status.phase"} {
 		c := &corev1.Container{Env: []corev1.EnvVar{{Name: "X", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}}}
-		if _, err := environment(newPod(), c, "", ""); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "env X") {
+		if _, err := specOf(newPod(), c, 0, "", ""); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "env X") {
 			t.Errorf("%s: the error is %v", path, err)
 		}
 	}
@@ -71,15 +71,18 @@ func TestAFieldThatCannotBeReferredToIsNamed(t *testing.T) {
 
 func TestCommandAndArgumentsReferToTheEnvironment(t *testing.T) {
 	c := &corev1.Container{Name: "app", Image: "hello:1", Command: []string{"/$(PROGRAM)"}, Args: []string{"--name=$(NAME)", "$$(NAME)", "$(PATH)"},
-		WorkingDir: "/tmp", TTY: true, Stdin: true}
-	got := specOf(c, 3, []string{"PROGRAM=hello", "NAME=a=b"})
+		WorkingDir: "/tmp", TTY: true, Stdin: true, Env: []corev1.EnvVar{{Name: "PROGRAM", Value: "hello"}, {Name: "NAME", Value: "a=b"}}}
+	got, err := specOf(newPod(), c, 3, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !slices.Equal(got.Command, []string{"/hello"}) || !slices.Equal(got.Args, []string{"--name=a=b", "$(NAME)", "$(PATH)"}) {
 		t.Errorf("command %q, arguments %q", got.Command, got.Args)
 	}
 	if got.Name != "app" || got.Image != "hello:1" || got.Attempt != 3 || got.WorkingDir != "/tmp" || !got.TTY || !got.Stdin {
 		t.Errorf("the rest is %+v", got)
 	}
-	if empty := specOf(&corev1.Container{}, 0, nil); len(empty.Command)+len(empty.Args) > 0 {
+	if empty, _ := specOf(newPod(), &corev1.Container{}, 0, "", ""); len(empty.Command)+len(empty.Args) > 0 {
 		t.Errorf("nothing became %q %q, which would replace the image's", empty.Command, empty.Args)
 	}
 }

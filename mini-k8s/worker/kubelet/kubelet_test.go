@@ -26,7 +26,7 @@ import (
 // breakable is a hollow runtime of which a test can break parts.
 type breakable struct {
 	*runtime.Hollow
-	version  error
+	machine  error
 	stubborn bool         // containers do not end at SIGTERM
 	noImages atomic.Bool  // images cannot be pulled
 	sandbox  atomic.Int32 // so many sandboxes fail to start
@@ -37,17 +37,19 @@ type breakable struct {
 }
 
 func newBreakable() *breakable {
-	b := &breakable{}
-	b.Hollow = runtime.NewHollow(runtime.HollowOptions{Image: func(string) error {
-		if b.noImages.Load() {
-			return errors.New("the registry is down")
-		}
-		return nil
-	}})
-	return b
+	return &breakable{Hollow: runtime.NewHollow(runtime.HollowOptions{})}
 }
 
-func (b *breakable) Version(ctx context.Context) (string, error) { return "1", b.version }
+func (b *breakable) Machine(context.Context) (runtime.Machine, error) {
+	return runtime.Machine{}, b.machine
+}
+
+func (b *breakable) EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) error {
+	if b.noImages.Load() {
+		return errors.New("the registry is down")
+	}
+	return b.Hollow.EnsureImage(ctx, image, policy)
+}
 
 func (b *breakable) StartSandbox(ctx context.Context, pod *corev1.Pod) (runtime.Sandbox, error) {
 	if b.sandbox.Add(-1) >= 0 {
@@ -493,6 +495,28 @@ func TestTheStatusIsTheKubeletsAlone(t *testing.T) {
 		b.waitState("running", 0)
 		if got := b.pod().Status; got.Phase != corev1.PodRunning || find(got.Conditions, corev1.PodReady).LastTransitionTime != find(before.Conditions, corev1.PodReady).LastTransitionTime {
 			t.Errorf("the status was\n%+v and is\n%+v", before, got)
+		}
+	})
+}
+
+func TestAReportThatTheWatchHasNotBroughtYetIsNotWrittenAgain(t *testing.T) {
+	withKubelet(t, func(t *testing.T, b *kubeletBench) {
+		b.stop()
+		pod := b.create()
+		b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Client: b.Loops(), Runtime: b.runtime})
+		stop := b.Start(b.kubelet.pods.Run)
+		b.eventually("the kubelet knows the pod", func() bool { return len(b.kubelet.pods.List()) == 1 })
+		stop() // from here on it hears nothing
+		var after []int
+		for range 2 {
+			if err := b.kubelet.sync(t.Context(), pod.UID); err != nil {
+				t.Fatal(err)
+			}
+			after = append(after, len(b.Wire.Writes()))
+			time.Sleep(time.Minute)
+		}
+		if after[0] != after[1] || b.pod().Status.Phase != corev1.PodRunning {
+			t.Errorf("the second look wrote %q", b.Wire.Writes()[after[0]:])
 		}
 	})
 }

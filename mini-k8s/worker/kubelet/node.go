@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	goruntime "runtime"
+	"slices"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -38,9 +39,8 @@ type Node struct {
 	nodes  client.Resource[*corev1.Node]
 	leases client.Resource[*coordinationv1.Lease]
 	self   *control.Informer[*corev1.Node]
-	queue  *control.Queue // holds nothing but the node's name
-	info   corev1.NodeSystemInfo
-	room   corev1.ResourceList
+	queue  *control.Queue    // holds nothing but the node's name
+	facts  corev1.NodeStatus // all of its status but the conditions
 }
 
 // NewNode returns a node that is not registered until Run.
@@ -53,12 +53,22 @@ func NewNode(config Config, ready func() (bool, string)) *Node {
 
 // Run registers the node and keeps its entry until the context ends.
 func (n *Node) Run(ctx context.Context) error {
-	version, err := n.Runtime.Version(ctx)
+	machine, err := n.Runtime.Machine(ctx)
 	if err != nil {
 		return err
 	}
-	n.info = systemInfo(n.Runtime.Name() + "://" + version)
-	n.room = capacity()
+	room := corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewQuantity(int64(machine.CPUs), resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(machine.MemoryBytes, resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}
+	n.facts = corev1.NodeStatus{
+		Capacity: room, Allocatable: room, // several workers on one machine each report all of it
+		Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}},
+		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: n.Port}},
+		NodeInfo: corev1.NodeSystemInfo{OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: machine.OS,
+			KernelVersion: machine.Kernel, ContainerRuntimeVersion: machine.Runtime, KubeletVersion: api.KubernetesVersion},
+	}
 	return control.Run(ctx,
 		control.Component{Name: "watch", Run: n.self.Run},
 		control.Component{Name: "lease", Run: n.keepLease},
@@ -74,25 +84,16 @@ func (n *Node) Run(ctx context.Context) error {
 	)
 }
 
-// PodCIDR waits until the master has given the node its range of pod addresses.
+// PodCIDR waits until the master has given the node its range of pod addresses. It looks into the cache again and
+// again, for the moment that this takes.
 func (n *Node) PodCIDR(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	given := make(chan string, 1)
-	n.self.Subscribe(ctx, func(_, node *corev1.Node) {
-		if node != nil && node.Spec.PodCIDR != "" {
-			select {
-			case given <- node.Spec.PodCIDR:
-			default:
-			}
+	for ctx.Err() == nil {
+		if node, ok := n.self.Get(n.Node); ok && node.Spec.PodCIDR != "" {
+			return node.Spec.PodCIDR, nil
 		}
-	})
-	select {
-	case podCIDR := <-given:
-		return podCIDR, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
+		control.Sleep(ctx, 10*time.Millisecond)
 	}
+	return "", ctx.Err()
 }
 
 // Refresh has the node's status looked at soon, for a caller who knows that it has changed.
@@ -102,7 +103,9 @@ func (n *Node) Refresh() { n.queue.Add(n.Node) }
 func (n *Node) reconcile(ctx context.Context, name string) error {
 	node, ok := n.self.Get(name)
 	if !ok {
-		created, err := n.nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: n.labels()}})
+		labels := map[string]string{corev1.LabelHostname: n.Node, corev1.LabelOSStable: goruntime.GOOS, corev1.LabelArchStable: goruntime.GOARCH}
+		maps.Copy(labels, n.Labels)
+		created, err := n.nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}})
 		if apierrors.IsAlreadyExists(err) {
 			created, err = n.nodes.Get(ctx, "", name)
 		}
@@ -113,7 +116,8 @@ func (n *Node) reconcile(ctx context.Context, name string) error {
 		node = created
 	}
 	changed := node.DeepCopy()
-	n.setStatus(&changed.Status)
+	changed.Status = n.facts
+	changed.Status.Conditions = n.conditions(node.Status.Conditions)
 	if equality.Semantic.DeepEqual(node.Status, changed.Status) {
 		return nil
 	}
@@ -124,37 +128,28 @@ func (n *Node) reconcile(ctx context.Context, name string) error {
 	return nil
 }
 
-func (n *Node) labels() map[string]string {
-	labels := map[string]string{corev1.LabelHostname: n.Node, corev1.LabelOSStable: goruntime.GOOS, corev1.LabelArchStable: goruntime.GOARCH}
-	maps.Copy(labels, n.Labels)
-	return labels
-}
-
-func (n *Node) setStatus(status *corev1.NodeStatus) {
-	status.Capacity, status.Allocatable = n.room, n.room
-	status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}}
-	status.DaemonEndpoints.KubeletEndpoint.Port = n.Port
-	status.NodeInfo = n.info
-	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
+// conditions returns those that are shown, with the node's Ready as it is now. Time alone is no reason to write it:
+// the lease is the heartbeat.
+func (n *Node) conditions(shown []corev1.NodeCondition) []corev1.NodeCondition {
+	now := metav1.Now().Rfc3339Copy()
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
+		Message: "kubelet is posting ready status", LastHeartbeatTime: now, LastTransitionTime: now}
 	if ok, why := n.Ready(); !ok {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", why
 	}
-	now := metav1.Now().Rfc3339Copy()
-	ready.LastHeartbeatTime, ready.LastTransitionTime = now, now
-	for i, c := range status.Conditions {
-		if c.Type != ready.Type {
-			continue
-		}
-		if c.Status == ready.Status {
-			ready.LastTransitionTime = c.LastTransitionTime
-			if c.Reason == ready.Reason && c.Message == ready.Message {
-				ready.LastHeartbeatTime = c.LastHeartbeatTime // the lease is the heartbeat
-			}
-		}
-		status.Conditions[i] = ready
-		return
+	all := slices.Clone(shown)
+	i := slices.IndexFunc(all, func(c corev1.NodeCondition) bool { return c.Type == ready.Type })
+	if i < 0 {
+		return append(all, ready)
 	}
-	status.Conditions = append(status.Conditions, ready)
+	if old := all[i]; old.Status == ready.Status {
+		ready.LastTransitionTime = old.LastTransitionTime
+		if old.Reason == ready.Reason && old.Message == ready.Message {
+			ready.LastHeartbeatTime = old.LastHeartbeatTime
+		}
+	}
+	all[i] = ready
+	return all
 }
 
 // keepLease renews the node's lease, or makes it (KEP-589).
@@ -176,20 +171,4 @@ func (n *Node) keepLease(ctx context.Context) error {
 		control.Sleep(ctx, heartbeat)
 	}
 	return ctx.Err()
-}
-
-// capacity returns what the machine has. Several workers on one machine each report all of it.
-func capacity() corev1.ResourceList {
-	return corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(memoryBytes(), resource.BinarySI),
-		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
-	}
-}
-
-func systemInfo(containerRuntime string) corev1.NodeSystemInfo {
-	return corev1.NodeSystemInfo{
-		OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: osImage(), KernelVersion: kernelVersion(),
-		ContainerRuntimeVersion: containerRuntime, KubeletVersion: api.KubernetesVersion,
-	}
 }

@@ -223,7 +223,7 @@ func TestPodCIDRWaitsForTheMaster(t *testing.T) {
 
 func TestNodeFailsWhenItsRuntimeDoesNotAnswer(t *testing.T) {
 	b := mastertest.New(t)
-	broken := &breakable{Hollow: runtime.NewHollow(runtime.HollowOptions{}), version: errors.New("the daemon is not there")}
+	broken := &breakable{Hollow: runtime.NewHollow(runtime.HollowOptions{}), machine: errors.New("the daemon is not there")}
 	node := NewNode(Config{Node: "node-1", Client: b.Loops(), Runtime: broken}, func() (bool, string) { return true, "" })
 	if err := node.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "the daemon is not there") {
 		t.Errorf("Run returned %v", err)

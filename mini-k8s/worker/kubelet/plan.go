@@ -1,5 +1,7 @@
 package kubelet
 
+// What to do for a pod. All here is pure: from the pod, what there is of it and the time to the steps.
+
 import (
 	"slices"
 	"time"
@@ -22,8 +24,8 @@ type action string
 const (
 	startSandbox    action = "start sandbox"
 	startContainer  action = "start container"
-	terminate       action = "terminate"
-	kill            action = "kill"
+	terminate       action = "SIGTERM"
+	kill            action = "SIGKILL"
 	removeContainer action = "remove container"
 	removePod       action = "remove pod"
 )
@@ -32,168 +34,150 @@ const (
 type step struct {
 	do        action
 	container *corev1.Container // to start or stop
-	attempt   int
-	id        string // of the container to stop or remove
+	attempt   int               // of the container to start
+	id        string            // of the container to stop or remove
 }
 
-// view is what there is of a pod: what the runtime has, and what has vanished from it.
-type view struct {
-	runtime.Pod
-}
-
-// latest returns the newest container of the name, nil if there is none.
-func (v view) latest(name string) *runtime.Container {
-	for i := range v.Containers {
-		if v.Containers[i].Name == name {
-			return &v.Containers[i]
-		}
-	}
-	return nil
-}
-
-// lost marks a container that somebody has removed: it has no ID any more.
-func lost(c *runtime.Container) bool { return c.ID == "" }
-
-// withLost adds the containers that, going by the pod's status, have been there and are not any more. They count
-// as having been killed.
-func withLost(pod *corev1.Pod, actual runtime.Pod, status corev1.PodStatus, now time.Time) view {
-	v := view{actual}
-	if pod.DeletionTimestamp != nil {
-		return v
-	}
-	for _, known := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
-		if known.ContainerID == "" || v.latest(known.Name) != nil {
-			continue
-		}
-		gone := runtime.Container{Name: known.Name, Image: known.Image, ImageID: known.ImageID, Attempt: int(known.RestartCount),
-			State: runtime.Exited, ExitCode: 137, Message: "The container could not be located when the pod was looked at"}
-		switch {
-		case known.State.Running != nil:
-			gone.StartedAt, gone.FinishedAt = known.State.Running.StartedAt.Time, now
-		case known.State.Terminated != nil:
-			t := known.State.Terminated
-			gone.ExitCode, gone.Message = int(t.ExitCode), t.Message
-			gone.StartedAt, gone.FinishedAt = t.StartedAt.Time, t.FinishedAt.Time
-		}
-		v.Containers = append(v.Containers, gone)
-	}
-	return v
+// planner collects the steps for one pod.
+type planner struct {
+	pod      *corev1.Pod
+	actual   runtime.Pod
+	attempts map[string][]attempt
+	memory   *memory
+	now      time.Time
+	steps    []step
+	again    time.Duration // look again after that if nothing happens before; 0 for never
 }
 
 // plan returns what to do for a pod now, and after how long to look again if nothing happens before.
-func plan(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps []step, again time.Duration) {
-	if pod.DeletionTimestamp != nil {
-		return planDeletion(pod, actual, m, now)
+//
+//  1. A pod that is being deleted is stopped and removed: see planner.delete.
+//  2. A pod that has run to its end stays as it is, its containers for their logs.
+//  3. Without a running sandbox the containers have no network. If anything is left of the pod, remove it, and plan
+//     no more now; else start the sandbox first.
+//  4. Of each container keep the newest two; remove the older ones that are there.
+//  5. Init containers go one at a time: of the first that is not done see planner.run, and the rest has to wait.
+//  6. Then all containers of the pod: see planner.run.
+func plan(pod *corev1.Pod, actual runtime.Pod, m *memory, now time.Time) (steps []step, again time.Duration) {
+	p := &planner{pod: pod, actual: actual, attempts: attemptsOf(pod, actual, now), memory: m, now: now}
+	phase := phaseOf(pod, p.attempts)
+	switch alive := actual.Sandbox != nil && actual.Sandbox.Running; {
+	case pod.DeletionTimestamp != nil:
+		p.delete()
+	case phase == corev1.PodSucceeded || phase == corev1.PodFailed:
+	case !alive && (actual.Sandbox != nil || len(actual.Containers) > 0):
+		p.add(step{do: removePod})
+	case !alive:
+		p.add(step{do: startSandbox})
+		p.runAll()
+	default:
+		p.removeOld()
+		p.runAll()
 	}
-	if finished(pod, actual) {
-		return nil, 0 // its containers stay for their logs
+	return p.steps, p.again
+}
+
+func (p *planner) add(s step) { p.steps = append(p.steps, s) }
+
+func (p *planner) lookAfter(wait time.Duration) {
+	if wait > 0 && (p.again == 0 || wait < p.again) {
+		p.again = wait
 	}
-	steps = planOld(pod, actual)
-	if actual.Sandbox == nil || !actual.Sandbox.Running {
-		// Without the sandbox the containers have no network: all start again in a new one.
-		if actual.Sandbox != nil || slices.ContainsFunc(actual.Containers, func(c runtime.Container) bool { return !lost(&c) }) {
-			return []step{{do: removePod}}, 0
+}
+
+// delete tells all containers to stop, with SIGKILL once the deletion's grace period is over. When none runs any more
+// what is left is removed.
+func (p *planner) delete() {
+	left := p.pod.DeletionTimestamp.Sub(p.now)
+	running := false
+	for _, c := range p.actual.Containers {
+		if c.State == runtime.Running {
+			running = true // its death brings us back
+			p.stop(&corev1.Container{Name: c.Name}, c.ID, left)
 		}
-		steps = append(steps, step{do: startSandbox})
 	}
-	begun := slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
-		l := actual.latest(c.Name)
-		return l != nil && !lost(l)
+	if !running && (p.actual.Sandbox != nil || len(p.actual.Containers) > 0) {
+		p.add(step{do: removePod})
+	}
+}
+
+// stop stops a container that has so much time left for that: each signal is sent once.
+func (p *planner) stop(c *corev1.Container, id string, left time.Duration) {
+	switch sent := p.memory.signalled[id].name; {
+	case left <= 0 && sent != kill:
+		p.add(step{do: kill, container: c, id: id})
+	case left > 0 && sent == "":
+		p.add(step{do: terminate, container: c, id: id})
+	}
+	p.lookAfter(left)
+}
+
+func (p *planner) removeOld() {
+	for _, c := range p.actual.Containers {
+		if kept := p.attempts[c.Name]; len(kept) > 2 && c.Attempt < kept[1].Attempt {
+			p.add(step{do: removeContainer, id: c.ID})
+		}
+	}
+}
+
+// runAll runs the init containers in their order, and when all are done the others. Init containers that are gone with
+// their sandbox run again in the new one; not if it is only they that somebody has cleared away.
+func (p *planner) runAll() {
+	begun := slices.ContainsFunc(p.pod.Spec.Containers, func(c corev1.Container) bool {
+		last := newest(p.attempts[c.Name])
+		return last != nil && last.gone == nil
 	})
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		policy := initRestarts(pod)
-		if l := actual.latest(c.Name); l != nil && l.State == runtime.Exited && l.ExitCode == 0 {
-			if begun || !lost(l) {
+	for i := range p.pod.Spec.InitContainers {
+		c := &p.pod.Spec.InitContainers[i]
+		last, policy := newest(p.attempts[c.Name]), initRestarts(p.pod)
+		if succeeded(last) {
+			if last.gone == nil || begun {
 				continue
 			}
-			policy = corev1.RestartPolicyAlways // it went with its sandbox, and runs again in the new one
+			policy = corev1.RestartPolicyAlways
 		}
-		// One at a time: the rest has to wait for this one.
-		return planContainer(steps, pod, c, actual, m, now, policy)
+		p.run(c, policy)
+		return
 	}
-	for i := range pod.Spec.Containers {
-		var wait time.Duration
-		steps, wait = planContainer(steps, pod, &pod.Spec.Containers[i], actual, m, now, pod.Spec.RestartPolicy)
-		if wait > 0 && (again == 0 || wait < again) {
-			again = wait
-		}
+	for i := range p.pod.Spec.Containers {
+		p.run(&p.pod.Spec.Containers[i], p.pod.Spec.RestartPolicy)
 	}
-	return steps, again
 }
 
-// planContainer adds what to do for one container of a pod that should run.
-func planContainer(steps []step, pod *corev1.Pod, c *corev1.Container, actual view, m *memory, now time.Time, policy corev1.RestartPolicy) ([]step, time.Duration) {
-	if f, ok := m.failed[c.Name]; ok && f.image == c.Image && now.Before(f.retry) {
-		return steps, f.retry.Sub(now)
-	}
-	l := actual.latest(c.Name)
+// run plans for one container that should run, by its newest attempt.
+//
+//  1. If its last start from this image failed, wait until it is due again.
+//  2. If there was no attempt, start the first.
+//  3. If one was created and never started (a kubelet was killed in between), remove it and start it anew.
+//  4. If it runs, leave it; but stop one with another image than the pod's, with the pod's grace period.
+//  5. If it has exited and its policy wants no restart, leave it, unless the pod has another image now.
+//  6. Otherwise start the next attempt when its restart delay is over.
+func (p *planner) run(c *corev1.Container, policy corev1.RestartPolicy) {
+	last := newest(p.attempts[c.Name])
+	f := p.memory.failed[c.Name]
 	switch {
-	case l == nil:
-		return append(steps, step{do: startContainer, container: c}), 0
-	case l.State == runtime.Running && l.Image != c.Image: // its exit brings us back
-		deadline := now.Add(gracePeriod(pod))
-		if sent := m.signalled[l.ID]; sent.name != "" {
-			deadline = sent.at.Add(gracePeriod(pod))
+	case f.image == c.Image && p.now.Before(f.retry):
+		p.lookAfter(f.retry.Sub(p.now))
+	case last == nil:
+		p.add(step{do: startContainer, container: c})
+	case last.State == runtime.Created:
+		p.add(step{do: removeContainer, id: last.ID})
+		p.add(step{do: startContainer, container: c, attempt: last.Attempt})
+	case last.State == runtime.Running && last.Image != c.Image: // its exit brings us back
+		told := p.now
+		if sent := p.memory.signalled[last.ID]; sent.name != "" {
+			told = sent.at
 		}
-		return planStop(steps, c, l, m, deadline.Sub(now))
-	case l.State == runtime.Created: // left so by a kubelet that was killed
-		return append(steps, step{do: removeContainer, id: l.ID}, step{do: startContainer, container: c, attempt: l.Attempt}), 0
-	case l.State == runtime.Running:
-		return steps, 0
-	case l.Image == c.Image && (policy == corev1.RestartPolicyNever || policy == corev1.RestartPolicyOnFailure && l.ExitCode == 0):
-		return steps, 0
-	}
-	if wait := l.FinishedAt.Add(restartDelayOf(l)).Sub(now); wait > 0 {
-		return steps, wait
-	}
-	return append(steps, step{do: startContainer, container: c, attempt: l.Attempt + 1}), 0
-}
-
-// planOld removes containers that are neither the newest of their name, nor the one before, whose log people may
-// still want.
-func planOld(pod *corev1.Pod, actual view) []step {
-	var steps []step
-	seen := map[string]int{}
-	for _, c := range actual.Containers { // newest first
-		if seen[c.Name]++; seen[c.Name] > 2 && !lost(&c) {
-			steps = append(steps, step{do: removeContainer, id: c.ID})
+		p.stop(c, last.ID, told.Add(gracePeriod(p.pod)).Sub(p.now))
+	case last.State == runtime.Running:
+	case last.Image == c.Image && !restarts(policy, last):
+	default:
+		if wait := last.FinishedAt.Add(delayAfter(last)).Sub(p.now); wait > 0 {
+			p.lookAfter(wait)
+		} else {
+			p.add(step{do: startContainer, container: c, attempt: last.Attempt + 1})
 		}
 	}
-	return steps
-}
-
-// planDeletion stops all containers, with SIGTERM first and SIGKILL when the grace period is over, and removes the
-// pod when all have stopped.
-func planDeletion(pod *corev1.Pod, actual view, m *memory, now time.Time) (steps []step, again time.Duration) {
-	left := pod.DeletionTimestamp.Sub(now)
-	running := false
-	for i := range actual.Containers {
-		c := &actual.Containers[i]
-		if c.State != runtime.Running {
-			continue
-		}
-		running = true
-		steps, again = planStop(steps, &corev1.Container{Name: c.Name}, c, m, left)
-	}
-	switch {
-	case running:
-		return steps, again // before that, its death brings us back
-	case actual.Sandbox != nil || len(actual.Containers) > 0:
-		return append(steps, step{do: removePod}), 0
-	}
-	return nil, 0
-}
-
-// planStop adds what to do for a container that has so much time left to stop.
-func planStop(steps []step, c *corev1.Container, running *runtime.Container, m *memory, left time.Duration) ([]step, time.Duration) {
-	switch sent := m.signalled[running.ID].name; {
-	case left <= 0 && sent != "SIGKILL":
-		steps = append(steps, step{do: kill, container: c, id: running.ID})
-	case sent == "":
-		steps = append(steps, step{do: terminate, container: c, id: running.ID})
-	}
-	return steps, max(0, left)
 }
 
 // gracePeriod returns how long a container has to stop.
@@ -204,12 +188,6 @@ func gracePeriod(pod *corev1.Pod) time.Duration {
 	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
 }
 
-// finished reports whether the pod has run to its end and its restart policy leaves it there.
-func finished(pod *corev1.Pod, actual view) bool {
-	phase := phaseOf(pod, actual)
-	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
-}
-
 // initRestarts returns the policy of init containers, which have to succeed: only Never lets them fail.
 func initRestarts(pod *corev1.Pod) corev1.RestartPolicy {
 	if pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
@@ -218,13 +196,18 @@ func initRestarts(pod *corev1.Pod) corev1.RestartPolicy {
 	return corev1.RestartPolicyOnFailure
 }
 
-// restartDelayOf returns how long a container that has exited waits for its next start. One that somebody removed
-// did not crash, and comes back at once.
-func restartDelayOf(c *runtime.Container) time.Duration {
-	if lost(c) || c.FinishedAt.Sub(c.StartedAt) >= provedBy {
+// restarts tells whether a container that has exited is to run again.
+func restarts(policy corev1.RestartPolicy, a *attempt) bool {
+	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && a.ExitCode != 0
+}
+
+// delayAfter returns how long a container that has exited waits for its next start. One that somebody removed did not
+// crash, and comes back at once.
+func delayAfter(a *attempt) time.Duration {
+	if a.gone != nil || a.FinishedAt.Sub(a.StartedAt) >= provedBy {
 		return 0
 	}
-	return restartDelay(c.Attempt)
+	return restartDelay(a.Attempt)
 }
 
 // restartDelay returns the wait after so many starts in vain.

@@ -3,6 +3,7 @@ package kubelet
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -33,7 +34,7 @@ func (k *Kubelet) serveLogs(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("pod %q is not on node %s", r.PathValue("pod"), k.Node), http.StatusNotFound)
 		return
 	}
-	options, previous, err := logOptions(r)
+	options, previous, err := logOptions(r.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -76,30 +77,27 @@ func noLogs(pod *corev1.Pod, container string, previous bool) string {
 }
 
 // logOptions reads the query as `kubectl logs` sends it (PodLogOptions).
-func logOptions(r *http.Request) (options runtime.LogOptions, previous bool, err error) {
-	query := r.URL.Query()
+func logOptions(query url.Values) (options runtime.LogOptions, previous bool, err error) {
 	flag := func(name string) bool { on, _ := strconv.ParseBool(query.Get(name)); return on }
-	options.Follow, options.Timestamps, previous = flag("follow"), flag("timestamps"), flag("previous")
-	if lines := query.Get("tailLines"); lines != "" {
-		n, err := strconv.ParseInt(lines, 10, 64)
-		if err != nil || n < 0 {
-			return options, previous, fmt.Errorf("tailLines: %q is not a number of lines", lines)
+	number := func(name string, least int64) *int64 {
+		text := query.Get(name)
+		if text == "" {
+			return nil
 		}
-		options.Tail = &n
-	}
-	if seconds := query.Get("sinceSeconds"); seconds != "" {
-		n, err := strconv.ParseInt(seconds, 10, 64)
-		if err != nil || n < 1 {
-			return options, previous, fmt.Errorf("sinceSeconds: %q is not a number of seconds", seconds)
+		n, failure := strconv.ParseInt(text, 10, 64)
+		if failure != nil || n < least {
+			err = fmt.Errorf("%s: %q is not a number from %d up", name, text, least)
 		}
-		options.Since = time.Now().Add(-time.Duration(n) * time.Second)
+		return &n
 	}
-	if since := query.Get("sinceTime"); since != "" {
-		if options.Since, err = time.Parse(time.RFC3339, since); err != nil {
-			return options, previous, fmt.Errorf("sinceTime: %q is not a time like 2006-01-02T15:04:05Z", since)
-		}
+	options = runtime.LogOptions{Follow: flag("follow"), Timestamps: flag("timestamps"), Tail: number("tailLines", 0)}
+	if seconds := number("sinceSeconds", 1); seconds != nil {
+		options.Since = time.Now().Add(-time.Duration(*seconds) * time.Second)
 	}
-	return options, previous, nil
+	if since := query.Get("sinceTime"); since != "" && err == nil {
+		options.Since, err = time.Parse(time.RFC3339, since)
+	}
+	return options, flag("previous"), err
 }
 
 // flushing sends on at once what is written to it.

@@ -3,7 +3,6 @@ package kubelet
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -13,201 +12,150 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// statusOf returns the status to report for a pod.
-func statusOf(pod *corev1.Pod, actual view, m *memory, hostIP string) corev1.PodStatus {
-	status := *pod.Status.DeepCopy()
-	status.Phase = phaseOf(pod, actual)
+// statusOf returns the status to report for a pod whose status so far is the one in it.
+func statusOf(pod *corev1.Pod, actual runtime.Pod, m *memory, hostIP string, now time.Time) corev1.PodStatus {
+	attempts := attemptsOf(pod, actual, now)
+	reported := pod.DeepCopy()
+	status := &reported.Status // others have their fields in it
+	status.Phase = phaseOf(pod, attempts)
 	status.HostIP, status.HostIPs = hostIP, []corev1.HostIP{{IP: hostIP}}
 	status.PodIP, status.PodIPs = "", nil
 	if s := actual.Sandbox; s != nil && s.IP != "" {
 		status.PodIP, status.PodIPs = s.IP, []corev1.PodIP{{IP: s.IP}}
 	}
-	if status.StartTime == nil {
-		status.StartTime = cmp.Or(m.status.StartTime, timeOf(time.Now()))
-	}
+	status.StartTime = cmp.Or(status.StartTime, timeOf(now))
 	status.InitContainerStatuses, status.ContainerStatuses = nil, nil
 	initialized := true
-	for i := range pod.Spec.InitContainers {
-		s := containerStatus(&pod.Spec.InitContainers[i], actual, m, initRestarts(pod))
+	for _, c := range pod.Spec.InitContainers {
+		s := containerStatus(c, attempts[c.Name], m.failed[c.Name], initRestarts(pod))
 		s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
 		initialized = initialized && s.Ready
 		status.InitContainerStatuses = append(status.InitContainerStatuses, s)
 	}
 	ready := initialized
-	for i := range pod.Spec.Containers {
-		s := containerStatus(&pod.Spec.Containers[i], actual, m, pod.Spec.RestartPolicy)
+	for _, c := range pod.Spec.Containers {
+		s := containerStatus(c, attempts[c.Name], m.failed[c.Name], pod.Spec.RestartPolicy)
 		if !initialized && s.State.Waiting != nil && s.LastTerminationState.Terminated == nil {
 			s.State.Waiting.Reason = "PodInitializing"
 		}
 		ready = ready && s.Ready
 		status.ContainerStatuses = append(status.ContainerStatuses, s)
 	}
-	status.Conditions = conditions(pod.Status.Conditions, m.status.Conditions, status.Phase, initialized, ready)
-	return status
-}
-
-// conditions returns those that are shown, with ours set and those of others, such as the scheduler, as they are.
-// Since when ours hold is known from what was written last: what is shown may be older.
-func conditions(shown, written []corev1.PodCondition, phase corev1.PodPhase, initialized, ready bool) []corev1.PodCondition {
-	pod := &corev1.Pod{Status: corev1.PodStatus{Conditions: slices.Clone(shown)}}
-	set := func(condition corev1.PodConditionType, holds bool, reason string) {
-		c := corev1.PodCondition{Type: condition, Status: corev1.ConditionTrue}
+	setCondition := func(kind corev1.PodConditionType, holds bool, reason string) {
+		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue}
 		if !holds {
 			c.Status, c.Reason = corev1.ConditionFalse, reason
 		}
-		if phase == corev1.PodSucceeded {
+		if status.Phase == corev1.PodSucceeded {
 			c.Reason = "PodCompleted"
 		}
-		api.SetPodCondition(pod, c)
-		if last := find(written, condition); last != nil && last.Status == c.Status {
-			find(pod.Status.Conditions, condition).LastTransitionTime = last.LastTransitionTime
-		}
+		api.SetPodCondition(reported, c)
 	}
-	set(corev1.PodInitialized, initialized, "ContainersNotInitialized")
-	set(corev1.PodReady, ready, "ContainersNotReady")
-	set(corev1.ContainersReady, ready, "ContainersNotReady")
-	return pod.Status.Conditions
+	setCondition(corev1.PodInitialized, initialized, "ContainersNotInitialized")
+	setCondition(corev1.PodReady, ready, "ContainersNotReady")
+	setCondition(corev1.ContainersReady, ready, "ContainersNotReady")
+	return *status
 }
 
-func find(conditions []corev1.PodCondition, wanted corev1.PodConditionType) *corev1.PodCondition {
-	for i := range conditions {
-		if conditions[i].Type == wanted {
-			return &conditions[i]
+// phaseOf sums a pod up.
+//
+//  1. Failed, if an init container failed and the pod never restarts; Pending, until all of them have succeeded.
+//  2. Pending, until each container has been started once.
+//  3. Running, while one runs or will run again.
+//  4. Then Failed if one failed, Succeeded if none did.
+func phaseOf(pod *corev1.Pod, attempts map[string][]attempt) corev1.PodPhase {
+	for _, c := range pod.Spec.InitContainers {
+		last := newest(attempts[c.Name])
+		if succeeded(last) {
+			continue
 		}
-	}
-	return nil
-}
-
-// phaseOf sums a pod up: Pending until each container has been started once, then Running until none will be again.
-func phaseOf(pod *corev1.Pod, actual view) corev1.PodPhase {
-	for i := range pod.Spec.InitContainers {
-		l := actual.latest(pod.Spec.InitContainers[i].Name)
-		if l != nil && l.State == runtime.Exited && l.ExitCode != 0 && initRestarts(pod) == corev1.RestartPolicyNever {
+		if last != nil && last.State == runtime.Exited && !restarts(initRestarts(pod), last) {
 			return corev1.PodFailed
 		}
-		if l == nil || l.State != runtime.Exited || l.ExitCode != 0 {
+		return corev1.PodPending
+	}
+	ended := corev1.PodSucceeded
+	running := false
+	for _, c := range pod.Spec.Containers {
+		last := newest(attempts[c.Name])
+		switch {
+		case last == nil || last.State == runtime.Created:
 			return corev1.PodPending
+		case last.State == runtime.Running || restarts(pod.Spec.RestartPolicy, last):
+			running = true
+		case last.ExitCode != 0:
+			ended = corev1.PodFailed
 		}
 	}
-	exited, failed := 0, 0
-	for i := range pod.Spec.Containers {
-		l := actual.latest(pod.Spec.Containers[i].Name)
-		if l == nil || l.State == runtime.Created {
-			return corev1.PodPending
-		}
-		if l.State == runtime.Exited {
-			exited++
-			if l.ExitCode != 0 {
-				failed++
-			}
-		}
-	}
-	switch policy := pod.Spec.RestartPolicy; {
-	case exited < len(pod.Spec.Containers), policy == corev1.RestartPolicyAlways, policy == corev1.RestartPolicyOnFailure && failed > 0:
+	if running {
 		return corev1.PodRunning
-	case failed > 0:
-		return corev1.PodFailed
 	}
-	return corev1.PodSucceeded
+	return ended
 }
 
 // containerStatus describes a container by its newest attempt and the one before.
-func containerStatus(c *corev1.Container, actual view, m *memory, policy corev1.RestartPolicy) corev1.ContainerStatus {
+//
+//  1. Waiting, if there is none or it was never started.
+//  2. Running, and then ready as well.
+//  3. Terminated, if it has exited. If it is to restart that is its last state already, and while it has to wait for
+//     that, because of a delay or a failure, it is Waiting: CrashLoopBackOff.
+func containerStatus(c corev1.Container, attempts []attempt, f failure, policy corev1.RestartPolicy) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
-	var attempts []*runtime.Container
-	for i := range actual.Containers {
-		if actual.Containers[i].Name == c.Name {
-			attempts = append(attempts, &actual.Containers[i])
-		}
-	}
-	if len(attempts) == 0 {
-		s.State.Waiting = waiting(c.Name, m, "ContainerCreating")
+	last := newest(attempts)
+	if last == nil {
+		s.State.Waiting = waiting(f, "ContainerCreating", "")
 		return s
 	}
-	latest := attempts[0]
-	s.RestartCount, s.ImageID, s.ContainerID = int32(latest.Attempt), latest.ImageID, containerID(latest.ID)
-	switch {
-	case latest.State == runtime.Running:
-		s.State.Running = &corev1.ContainerStateRunning{StartedAt: *timeOf(latest.StartedAt)}
+	s.RestartCount, s.ImageID, s.ContainerID = int32(last.Attempt), last.ImageID, containerID(last.ID)
+	if len(attempts) > 1 {
+		s.LastTerminationState.Terminated = terminated(&attempts[1])
+	}
+	switch last.State {
+	case runtime.Created:
+		s.State.Waiting = waiting(f, "ContainerCreating", "")
+	case runtime.Running:
+		s.State.Running = &corev1.ContainerStateRunning{StartedAt: *timeOf(last.StartedAt)}
 		s.Ready, *s.Started = true, true
-	case latest.State == runtime.Created:
-		s.State.Waiting = waiting(c.Name, m, "ContainerCreating")
-	case policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && latest.ExitCode != 0:
-		s.LastTerminationState.Terminated = terminated(latest)
-		if restartDelayOf(latest) > 0 || m.failed[c.Name].reason != "" {
-			s.State.Waiting = waiting(c.Name, m, "CrashLoopBackOff")
-			if s.State.Waiting.Message == "" {
-				s.State.Waiting.Message = fmt.Sprintf("back-off %s restarting failed container=%s", restartDelayOf(latest), c.Name)
-			}
-		} else {
-			s.State.Terminated = terminated(latest)
+	case runtime.Exited:
+		s.State.Terminated = terminated(last)
+		if !restarts(policy, last) {
+			break
 		}
-	default:
-		s.State.Terminated = terminated(latest)
-	}
-	if len(attempts) > 1 && s.LastTerminationState.Terminated == nil {
-		s.LastTerminationState.Terminated = terminated(attempts[1])
-	}
-	if s.LastTerminationState.Terminated == nil {
-		s.LastTerminationState = lastState(c.Name, m, latest.Attempt)
+		s.LastTerminationState.Terminated = s.State.Terminated
+		if delay := delayAfter(last); delay > 0 || f.reason != "" {
+			message := fmt.Sprintf("back-off %s restarting failed container=%s", delay, c.Name)
+			s.State = corev1.ContainerState{Waiting: waiting(f, "CrashLoopBackOff", message)}
+		}
 	}
 	return s
 }
 
-// lastState remembers how the attempt before ended when its container is there no more.
-func lastState(name string, m *memory, attempt int) corev1.ContainerState {
-	for _, known := range append(m.status.InitContainerStatuses, m.status.ContainerStatuses...) {
-		switch {
-		case known.Name != name:
-		case int(known.RestartCount) == attempt:
-			return known.LastTerminationState
-		case known.State.Terminated != nil:
-			return known.State
-		case known.State.Running != nil:
-			return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-				Reason: "ContainerStatusUnknown", ExitCode: 137, Message: "The container could not be located when the pod was looked at",
-				StartedAt: known.State.Running.StartedAt, FinishedAt: *timeOf(time.Now()), ContainerID: known.ContainerID,
-			}}
-		default:
-			return known.LastTerminationState
-		}
-	}
-	return corev1.ContainerState{}
-}
-
 // waiting says why a container does not run yet: because of a failure, or for the reason given.
-func waiting(name string, m *memory, reason string) *corev1.ContainerStateWaiting {
-	f, failed := m.failed[name]
-	if !failed {
-		return &corev1.ContainerStateWaiting{Reason: reason}
+func waiting(f failure, reason, message string) *corev1.ContainerStateWaiting {
+	switch {
+	case f.reason == "ErrImagePull" && f.count > 1:
+		reason, message = "ImagePullBackOff", "Back-off pulling image: "+f.message
+	case f.reason != "":
+		reason, message = f.reason, f.message
 	}
-	if f.reason == "ErrImagePull" && f.count > 1 {
-		return &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "Back-off pulling image: " + f.message}
-	}
-	return &corev1.ContainerStateWaiting{Reason: f.reason, Message: f.message}
+	return &corev1.ContainerStateWaiting{Reason: reason, Message: message}
 }
 
-func terminated(c *runtime.Container) *corev1.ContainerStateTerminated {
-	t := &corev1.ContainerStateTerminated{ExitCode: int32(c.ExitCode), Reason: "Error", Message: c.Message,
-		StartedAt: *timeOf(c.StartedAt), FinishedAt: *timeOf(c.FinishedAt), ContainerID: containerID(c.ID)}
+func terminated(a *attempt) *corev1.ContainerStateTerminated {
+	if a.gone != nil {
+		return a.gone
+	}
+	t := &corev1.ContainerStateTerminated{ExitCode: int32(a.ExitCode), Reason: "Error", Message: a.Message,
+		StartedAt: *timeOf(a.StartedAt), FinishedAt: *timeOf(a.FinishedAt), ContainerID: containerID(a.ID)}
 	switch {
-	case lost(c):
-		t.Reason = "ContainerStatusUnknown"
-	case c.OOMKilled:
+	case a.OOMKilled:
 		t.Reason = "OOMKilled"
-	case c.ExitCode == 0:
+	case a.ExitCode == 0:
 		t.Reason = "Completed"
-	case c.StartedAt.IsZero() && c.Message != "":
+	case a.StartedAt.IsZero() && a.Message != "":
 		t.Reason = "StartError"
 	}
 	return t
-}
-
-func containerID(id string) string {
-	if id == "" {
-		return ""
-	}
-	return "docker://" + id
 }
 
 // timeOf cuts a time to whole seconds, as it comes back from the API server.

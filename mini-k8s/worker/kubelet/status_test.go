@@ -41,7 +41,7 @@ func TestPhase(t *testing.T) {
 		{"only the newest attempt counts", newPod(policy(onFailure)), alive(exited("app", 1, 0), exited("app", 0, 1)), corev1.PodSucceeded},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := phaseOf(test.pod, view{test.actual}); got != test.want {
+			if got := phaseOf(test.pod, attemptsOf(test.pod, test.actual, noon)); got != test.want {
 				t.Errorf("the phase is %s, want %s", got, test.want)
 			}
 		})
@@ -86,7 +86,7 @@ func TestContainerStatus(t *testing.T) {
 			"terminated Completed 0", "terminated Error 1", 2, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := statusOf(test.pod, view{test.actual}, &test.memory, "192.0.2.1").ContainerStatuses[0]
+			got := statusOf(test.pod, test.actual, &test.memory, "192.0.2.1", noon).ContainerStatuses[0]
 			if state, last := say(got.State), say(got.LastTerminationState); state != test.state || last != test.last {
 				t.Errorf("its state is %q, its last %q; want %q, %q", state, last, test.state, test.last)
 			}
@@ -99,35 +99,37 @@ func TestContainerStatus(t *testing.T) {
 
 func TestWaitingSaysWhatWentWrong(t *testing.T) {
 	m := &memory{failed: map[string]failure{"app": {image: "hello:1", reason: "ErrImagePull", message: "no such thing", count: 2}}}
-	if got := statusOf(newPod(), view{alive()}, m, "").ContainerStatuses[0].State.Waiting.Message; !strings.Contains(got, "no such thing") {
+	if got := statusOf(newPod(), alive(), m, "", noon).ContainerStatuses[0].State.Waiting.Message; !strings.Contains(got, "no such thing") {
 		t.Errorf("with no image the message is %q", got)
 	}
-	crashing := view{alive(exited("app", 2, 1))}
-	if got := statusOf(newPod(), crashing, &memory{}, "").ContainerStatuses[0].State.Waiting.Message; got != "back-off 20s restarting failed container=app" {
+	crashing := alive(exited("app", 2, 1))
+	if got := statusOf(newPod(), crashing, &memory{}, "", noon).ContainerStatuses[0].State.Waiting.Message; got != "back-off 20s restarting failed container=app" {
 		t.Errorf("in a crash loop the message is %q", got)
 	}
 }
 
 func TestLastStateIsKnownWhenItsContainerIsGone(t *testing.T) {
-	status := func(count int32, state, last corev1.ContainerState) corev1.PodStatus {
-		return corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "app", ContainerID: "docker://before", RestartCount: count,
+	status := func(id string, count int32, state, last corev1.ContainerState) corev1.PodStatus {
+		return corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "app", ContainerID: "docker://" + id, RestartCount: count,
 			State: state, LastTerminationState: last}}}
 	}
 	run := corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(noon)}}
-	crash := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 5}}
+	crash := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 5, ContainerID: "docker://before"}}
 	wait := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
 	for _, test := range []struct {
 		name   string
 		before corev1.PodStatus
 		want   string
 	}{
-		{"the attempt before was running when it was last seen", status(0, run, corev1.ContainerState{}), "terminated ContainerStatusUnknown 137"},
-		{"it had crashed", status(0, crash, corev1.ContainerState{}), "terminated Error 5"},
-		{"it was waiting to be restarted", status(0, wait, crash), "terminated Error 5"},
-		{"it is the same attempt", status(1, run, crash), "terminated Error 5"},
+		{"the attempt before was running when it was last seen", status("before", 0, run, corev1.ContainerState{}), "terminated ContainerStatusUnknown 137"},
+		{"it had crashed", status("before", 0, crash, corev1.ContainerState{}), "terminated Error 5"},
+		{"it was waiting to be restarted", status("before", 0, wait, crash), "terminated Error 5"},
+		{"it is the same attempt", status("app-1", 1, run, crash), "terminated Error 5"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := statusOf(newPod(), view{alive(running("app", 1))}, &memory{status: test.before}, "").ContainerStatuses[0]
+			pod := newPod()
+			pod.Status = test.before
+			got := statusOf(pod, alive(running("app", 1)), &memory{}, "", noon).ContainerStatuses[0]
 			if last := say(got.LastTerminationState); last != test.want {
 				t.Errorf("the last state is %q, want %q", last, test.want)
 			}
@@ -137,8 +139,8 @@ func TestLastStateIsKnownWhenItsContainerIsGone(t *testing.T) {
 
 func TestALostContainerIsShownAsSuch(t *testing.T) {
 	pod := newPod(policy(corev1.RestartPolicyNever))
-	pod.Status = statusOf(pod, view{alive(running("app", 0))}, &memory{}, "192.0.2.1")
-	got := statusOf(pod, withLost(pod, alive(), pod.Status, noon), &memory{status: pod.Status}, "192.0.2.1")
+	pod.Status = statusOf(pod, alive(running("app", 0)), &memory{}, "192.0.2.1", noon)
+	got := statusOf(pod, alive(), &memory{}, "192.0.2.1", noon)
 	if got.Phase != corev1.PodFailed || say(got.ContainerStatuses[0].State) != "terminated ContainerStatusUnknown 137" {
 		t.Errorf("the pod is %s and its container %q", got.Phase, say(got.ContainerStatuses[0].State))
 	}
@@ -146,7 +148,7 @@ func TestALostContainerIsShownAsSuch(t *testing.T) {
 
 func TestStatusTellsAddressesAndStart(t *testing.T) {
 	pod := newPod()
-	got := statusOf(pod, view{alive(running("app", 0))}, &memory{}, "192.0.2.1")
+	got := statusOf(pod, alive(running("app", 0)), &memory{}, "192.0.2.1", noon)
 	if got.PodIP != "10.244.1.7" || got.PodIPs[0].IP != got.PodIP || got.HostIP != "192.0.2.1" || got.HostIPs[0].IP != got.HostIP {
 		t.Errorf("addresses: %+v", got)
 	}
@@ -155,7 +157,7 @@ func TestStatusTellsAddressesAndStart(t *testing.T) {
 	}
 	early := metav1.NewTime(noon)
 	pod.Status.StartTime = &early
-	if again := statusOf(pod, view{dead()}, &memory{}, "192.0.2.1"); !again.StartTime.Equal(&early) || again.PodIP != "" || again.PodIPs != nil {
+	if again := statusOf(pod, dead(), &memory{}, "192.0.2.1", noon); !again.StartTime.Equal(&early) || again.PodIP != "" || again.PodIPs != nil {
 		t.Errorf("of a pod with a dead sandbox: start %v, address %q", again.StartTime, again.PodIP)
 	}
 }
@@ -175,7 +177,7 @@ func TestConditions(t *testing.T) {
 		{"done", newPod(policy(corev1.RestartPolicyNever)), alive(exited("app", 0, 0)), "True", "False", "PodCompleted", "PodCompleted"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := statusOf(test.pod, view{test.actual}, &memory{}, "").Conditions
+			got := statusOf(test.pod, test.actual, &memory{}, "", noon).Conditions
 			for condition, want := range map[corev1.PodConditionType][2]string{
 				corev1.PodInitialized:  {string(test.initialized), test.initReason},
 				corev1.PodReady:        {string(test.ready), test.because},
@@ -191,10 +193,10 @@ func TestConditions(t *testing.T) {
 
 func TestATransitionTimeChangesOnlyWithItsCondition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pod, m := newPod(), &memory{}
+		pod := newPod()
 		since := func(actual runtime.Pod, condition corev1.PodConditionType) time.Time {
-			m.status = statusOf(pod, view{actual}, m, "")
-			return find(m.status.Conditions, condition).LastTransitionTime.Time
+			pod.Status = statusOf(pod, actual, &memory{}, "", noon)
+			return find(pod.Status.Conditions, condition).LastTransitionTime.Time
 		}
 		start := since(runtime.Pod{}, corev1.PodReady)
 		time.Sleep(time.Minute)
@@ -205,7 +207,6 @@ func TestATransitionTimeChangesOnlyWithItsCondition(t *testing.T) {
 			t.Errorf("ready since %v, want a minute after %v", got, start)
 		}
 		time.Sleep(time.Minute)
-		// The pod that we look at is still the one from before all this: what was written counts.
 		if got := since(alive(running("app", 0)), corev1.PodReady); !got.Equal(start.Add(time.Minute)) {
 			t.Errorf("ready since %v, a minute ago it was a minute after %v", got, start)
 		}
@@ -219,12 +220,11 @@ func TestConditionsOfOthersStay(t *testing.T) {
 	pod := newPod()
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(noon)},
 		{Type: "example.com/gate", Status: corev1.ConditionFalse, Reason: "Theirs", LastTransitionTime: metav1.NewTime(noon)}}
-	m := &memory{status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: "example.com/gone", Status: corev1.ConditionTrue}}}}
-	got := statusOf(pod, view{alive(running("app", 0))}, m, "").Conditions
+	got := statusOf(pod, alive(running("app", 0)), &memory{}, "", noon).Conditions
 	if !equality.Semantic.DeepEqual(got[:2], pod.Status.Conditions) {
 		t.Errorf("the conditions of others became %+v", got[:2])
 	}
-	if len(got) != 5 || find(got, "example.com/gone") != nil {
+	if len(got) != 5 {
 		t.Errorf("there are %+v", got)
 	}
 }
@@ -240,4 +240,13 @@ func say(state corev1.ContainerState) string {
 		return "terminated " + state.Terminated.Reason + " " + strconv.Itoa(int(state.Terminated.ExitCode))
 	}
 	return ""
+}
+
+func find(conditions []corev1.PodCondition, wanted corev1.PodConditionType) *corev1.PodCondition {
+	for i := range conditions {
+		if conditions[i].Type == wanted {
+			return &conditions[i]
+		}
+	}
+	return nil
 }

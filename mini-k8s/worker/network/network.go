@@ -20,7 +20,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"regexp"
 	"strconv"
 	"time"
 
@@ -54,18 +53,14 @@ type Config struct {
 // Ensure makes or repairs the node's bridge and the packet rules and returns the name of the Docker network. With
 // ErrSameNodeOnly the name is good nevertheless.
 func Ensure(ctx context.Context, docker *client.Client, config Config) (name string, err error) {
-	if err := config.validate(); err != nil {
-		return "", err
-	}
 	ruled := canSetRules(docker)
-	name, err = ensureBridge(ctx, docker, config, ruled)
-	if err != nil {
+	if err := ensureBridge(ctx, docker, config, ruled); err != nil {
 		return "", err
 	}
 	if !ruled {
-		return name, ErrSameNodeOnly
+		return Name(config.Cluster, config.Node), ErrSameNodeOnly
 	}
-	return name, ensureRules(ctx, config.Cluster, config.ClusterCIDR)
+	return Name(config.Cluster, config.Node), ensureRules(ctx, config.Cluster, config.ClusterCIDR)
 }
 
 // Remove takes away the networks, rules and tables of all nodes of the cluster on this machine. Its containers must
@@ -98,66 +93,36 @@ func Bridge(cluster, node string) string {
 	return fmt.Sprintf("mk8s-%x", sha256.Sum256([]byte(cluster+"/"+node)))[:15]
 }
 
-// names end up in rules, tables and labels, where a space or a quote would do harm.
-var names = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
-
-func (c Config) validate() error {
-	for _, name := range []string{c.Cluster, c.Node} {
-		if !names.MatchString(name) {
-			return fmt.Errorf("%q cannot name a cluster or node: use a-z, 0-9 and -", name)
-		}
-	}
-	pods, err := netip.ParsePrefix(c.PodCIDR)
-	if err != nil {
-		return fmt.Errorf("pod range of node %s: %w", c.Node, err)
-	}
-	all, err := netip.ParsePrefix(c.ClusterCIDR)
-	if err != nil {
-		return fmt.Errorf("pod range of the cluster: %w", err)
-	}
-	if !all.Contains(pods.Addr()) || pods.Bits() < all.Bits() {
-		return fmt.Errorf("pod range %s of node %s is not within the cluster's %s", pods, c.Node, all)
-	}
-	return nil
-}
-
-func ensureBridge(ctx context.Context, docker *client.Client, config Config, ruled bool) (string, error) {
+// ensureBridge replaces a network that does not fit, because its range is another, for instance, or because somebody
+// has deleted its device. Docker refuses to remove one that containers use.
+func ensureBridge(ctx context.Context, docker *client.Client, config Config, ruled bool) error {
 	wanted, err := bridge(ctx, docker, config, ruled)
 	if err != nil {
-		return "", err
+		return err
 	}
-	name := Name(config.Cluster, config.Node)
-	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+config.Cluster), filters.Arg("label", labelNode+"="+config.Node))
+	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+config.Cluster),
+		filters.Arg("label", labelNode+"="+config.Node))
 	if err != nil {
-		return "", err
+		return err
 	}
 	for _, n := range found {
-		wrong := difference(n, wanted)
-		if wrong == "" && ruled && deviceIsMissing(config) {
-			wrong = "the device " + Bridge(config.Cluster, config.Node) + " is missing"
-		}
-		if wrong == "" {
-			return n.Name, nil
-		}
-		n, err := docker.NetworkInspect(ctx, n.ID, network.InspectOptions{}) // the list does not tell of containers
-		if err != nil {
-			return "", fmt.Errorf("inspect network %s: %w", name, err)
-		}
-		if len(n.Containers) > 0 {
-			return "", fmt.Errorf("network %s does not fit (%s) and %d containers use it; delete the pods of node %s first",
-				n.Name, wrong, len(n.Containers), config.Node)
+		fits := len(n.IPAM.Config) == 1 && n.IPAM.Config[0].Subnet == wanted.IPAM.Config[0].Subnet && maps.Equal(n.Options, wanted.Options)
+		_, missing := os.Stat("/sys/class/net/" + Bridge(config.Cluster, config.Node))
+		if fits && !(ruled && errors.Is(missing, os.ErrNotExist)) {
+			return nil
 		}
 		if err := docker.NetworkRemove(ctx, n.ID); err != nil {
-			return "", fmt.Errorf("remove network %s, which does not fit (%s): %w", n.Name, wrong, err)
+			return fmt.Errorf("network %s is not what node %s needs for range %s; delete the pods of node %s first: %w",
+				n.Name, config.Node, config.PodCIDR, config.Node, err)
 		}
 	}
 	// Docker goes on with what it has been asked: if we did not wait, a Remove that follows might come too early.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
-	if _, err := docker.NetworkCreate(ctx, name, wanted); err != nil {
-		return "", fmt.Errorf("create network %s with range %s: %w", name, config.PodCIDR, err)
+	if _, err := docker.NetworkCreate(ctx, Name(config.Cluster, config.Node), wanted); err != nil {
+		return fmt.Errorf("create network %s with range %s: %w", Name(config.Cluster, config.Node), config.PodCIDR, err)
 	}
-	return name, nil
+	return nil
 }
 
 // bridge describes the Docker network. Docker's own masquerading hides a pod's address from the pods on other nodes,
@@ -167,7 +132,11 @@ func bridge(ctx context.Context, docker *client.Client, config Config, ruled boo
 	if err != nil {
 		return network.CreateOptions{}, fmt.Errorf("ask Docker for its version: %w", err)
 	}
-	pods := netip.MustParsePrefix(config.PodCIDR).Masked()
+	pods, err := netip.ParsePrefix(config.PodCIDR)
+	if err != nil {
+		return network.CreateOptions{}, fmt.Errorf("pod range of node %s: %w", config.Node, err)
+	}
+	pods = pods.Masked()
 	options := network.CreateOptions{
 		Driver: "bridge",
 		IPAM: &network.IPAM{Driver: "default", Config: []network.IPAMConfig{
@@ -183,23 +152,6 @@ func bridge(ctx context.Context, docker *client.Client, config Config, ruled boo
 		options.Options["com.docker.network.bridge.gateway_mode_ipv4"] = "nat-unprotected"
 	}
 	return options, nil
-}
-
-// difference says in what a network is not the one that we want; empty if it is.
-func difference(found network.Summary, wanted network.CreateOptions) string {
-	subnet := wanted.IPAM.Config[0].Subnet
-	switch {
-	case len(found.IPAM.Config) != 1 || found.IPAM.Config[0].Subnet != subnet:
-		return fmt.Sprintf("its range is %v, not %s", found.IPAM.Config, subnet)
-	case !maps.Equal(found.Options, wanted.Options):
-		return fmt.Sprintf("its options are %v, not %v", found.Options, wanted.Options)
-	}
-	return ""
-}
-
-func deviceIsMissing(config Config) bool {
-	_, err := os.Stat("/sys/class/net/" + Bridge(config.Cluster, config.Node))
-	return errors.Is(err, os.ErrNotExist)
 }
 
 func list(ctx context.Context, docker *client.Client, labels ...filters.KeyValuePair) ([]network.Summary, error) {

@@ -10,15 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/client"
 )
-
-// canSetRules tells whether this process may set packet rules where Docker's bridges are.
-func canSetRules(docker *client.Client) bool {
-	return runtime.GOOS == "linux" && os.Geteuid() == 0 && strings.HasPrefix(docker.DaemonHost(), "unix://")
-}
 
 // Limits says what does not work because packet rules cannot be set here, or "".
 func Limits() string {
@@ -26,6 +22,11 @@ func Limits() string {
 		return ErrSameNodeOnly.Error() + " (on Linux, run this as root)"
 	}
 	return ""
+}
+
+// canSetRules tells whether this process may set packet rules where Docker's bridges are.
+func canSetRules(docker *client.Client) bool {
+	return Limits() == "" && strings.HasPrefix(docker.DaemonHost(), "unix://")
 }
 
 func comment(cluster string) string { return "mini-k8s/" + cluster }
@@ -67,42 +68,31 @@ func ensureRules(ctx context.Context, cluster, cidr string) error {
 	return nil
 }
 
-// removeRules goes by the comment and the table's name, so that it finds those of an earlier range as well. Where a
-// tool is not installed it cannot have left anything.
+// removeRules goes by the comment and the table's name, so that it finds those of an earlier range as well.
 func removeRules(ctx context.Context, cluster string) error {
-	var failures []error
 	rules, err := run(ctx, "", "iptables", "-w", "-S")
-	if !errors.Is(err, exec.ErrNotFound) {
-		failures = append(failures, err)
-	}
+	failures := []error{err}
 	for _, rule := range deletions(rules, cluster) {
 		_, err := run(ctx, "", "iptables", append([]string{"-w"}, rule...)...)
 		failures = append(failures, err)
 	}
 	_, err = run(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", table(cluster)), "nft", "-f", "-")
-	if !errors.Is(err, exec.ErrNotFound) {
-		failures = append(failures, err)
-	}
+	failures = append(failures, err)
+	// Where a tool is not installed it cannot have left anything.
+	failures = slices.DeleteFunc(failures, func(err error) bool { return errors.Is(err, exec.ErrNotFound) })
 	return errors.Join(failures...)
 }
 
 // deletions picks the cluster's rules from the output of iptables -S and turns them into arguments that delete them.
-func deletions(rules, cluster string) [][]string {
-	var out [][]string
+func deletions(rules, cluster string) (all [][]string) {
 	for line := range strings.Lines(rules) {
-		words := strings.Fields(strings.ReplaceAll(line, `"`, ""))
-		if len(words) < 2 || words[0] != "-A" || words[1] != "DOCKER-USER" {
-			continue
-		}
-		for i := range len(words) - 1 {
-			if words[i] == "--comment" && words[i+1] == comment(cluster) {
-				words[0] = "-D"
-				out = append(out, words)
-				break
-			}
+		rule, ours := strings.CutPrefix(line, "-A DOCKER-USER ")
+		words := strings.Fields(strings.ReplaceAll(rule, `"`, ""))
+		if ours && slices.Contains(words, comment(cluster)) {
+			all = append(all, append([]string{"-D", "DOCKER-USER"}, words...))
 		}
 	}
-	return out
+	return all
 }
 
 // run runs a tool and returns what it wrote; an error tells what the tool says was wrong.

@@ -5,25 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"strconv"
 	"strings"
-	"sync"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/jsonmessage"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
-	"workshop/mini-k8s/images"
+	"workshop/mini-k8s/control"
 )
 
-// Docker is the runtime of a node whose containers Docker runs.
+// reconnect is how long to wait before an event stream that broke is opened again.
+const reconnect = time.Second
+
+// Docker is the runtime of a node whose containers Docker runs. It keeps nothing in memory.
 type Docker struct {
 	docker  *client.Client
 	options Options
-
-	mu    sync.Mutex         // guards known
-	known map[string]details // by container ID; see docker_state.go
 }
 
 var _ Runtime = (*Docker)(nil)
@@ -35,34 +39,21 @@ type Options struct {
 	Cluster, Node string
 	// Network is the Docker network of the pods (package network makes it).
 	Network string
-	// PauseImage must be present. Default: images.Pause.
-	PauseImage string
-	// DNS of the pods; without servers they get what Docker gives.
-	DNS DNS
-}
-
-// DNS says how pods find each other by name.
-type DNS struct {
-	Servers []string
-	Domain  string // such as cluster.local; pods search <namespace>.svc.<domain>, svc.<domain> and <domain>
 }
 
 // NewDocker returns the runtime of one node. The client stays the caller's to close, after the last call.
 func NewDocker(docker *client.Client, options Options) *Docker {
-	if options.PauseImage == "" {
-		options.PauseImage = images.Pause.Name
-	}
-	return &Docker{docker: docker, options: options, known: map[string]details{}}
+	return &Docker{docker: docker, options: options}
 }
 
-func (d *Docker) Name() string { return "docker" }
-
-func (d *Docker) Version(ctx context.Context) (string, error) {
-	version, err := d.docker.ServerVersion(ctx)
+// Machine tells of the machine that Docker runs on: a virtual one, where the host has no Linux.
+func (d *Docker) Machine(ctx context.Context) (Machine, error) {
+	info, err := d.docker.Info(ctx)
 	if err != nil {
-		return "", fmt.Errorf("ask Docker for its version: %w", err)
+		return Machine{}, fmt.Errorf("ask Docker about its machine: %w", err)
 	}
-	return version.Version, nil
+	return Machine{Runtime: "docker://" + info.ServerVersion, OS: info.OperatingSystem, Kernel: info.KernelVersion,
+		CPUs: info.NCPU, MemoryBytes: info.MemTotal}, nil
 }
 
 // EnsureImage needs no network for an image that is present, unless the policy is Always.
@@ -77,10 +68,9 @@ func (d *Docker) EnsureImage(ctx context.Context, name string, policy corev1.Pul
 	case policy == corev1.PullNever:
 		return fmt.Errorf("image %s: %w", name, ErrImageNotPresent)
 	}
-	if err := d.pull(ctx, name); err != nil {
-		if present {
-			return fmt.Errorf("pull image %s (it is present; the policy IfNotPresent would use it): %w", name, err)
-		}
+	if err := d.pull(ctx, name); err != nil && present {
+		return fmt.Errorf("pull image %s (it is present; the policy IfNotPresent would use it): %w", name, err)
+	} else if err != nil {
 		return fmt.Errorf("pull image %s: %w", name, err)
 	}
 	return nil
@@ -94,4 +84,55 @@ func (d *Docker) pull(ctx context.Context, name string) error {
 	}
 	defer report.Close()
 	return jsonmessage.DisplayJSONMessagesStream(report, io.Discard, 0, false, nil)
+}
+
+// Events opens Docker's event stream again when it breaks, which may happen at any time. What happened meanwhile is
+// lost: so whenever one is opened all pods are looked at.
+func (d *Docker) Events(ctx context.Context) <-chan types.UID {
+	out := make(chan types.UID)
+	go func() {
+		defer close(out)
+		for ctx.Err() == nil {
+			if err := d.stream(ctx, out); ctx.Err() == nil {
+				slog.Warn("lost Docker's event stream, will open it again", "node", d.options.Node, "in", reconnect, "err", err)
+				control.Sleep(ctx, reconnect)
+			}
+		}
+	}()
+	return out
+}
+
+// stream sends every pod and then passes events on until the stream breaks.
+func (d *Docker) stream(ctx context.Context, out chan<- types.UID) error {
+	ctx, cancel := context.WithCancel(ctx) // ends the client's reader when we return
+	defer cancel()
+	send := func(labels map[string]string) {
+		select {
+		case out <- types.UID(labels[LabelUID]):
+		case <-ctx.Done():
+		}
+	}
+	filter := d.filter("")
+	filter.Add("type", string(events.ContainerEventType))
+	for _, action := range []events.Action{events.ActionStart, events.ActionDie, events.ActionDestroy, events.ActionOOM} {
+		filter.Add("event", string(action))
+	}
+	// Docker answers the request a moment before it listens; "since" has it repeat what it missed in that moment.
+	since := strconv.FormatInt(time.Now().Unix(), 10)
+	messages, errs := d.docker.Events(ctx, events.ListOptions{Filters: filter, Since: since})
+	found, err := d.list(ctx, "") // after the stream was opened: what changes later is in the stream
+	if err != nil {
+		return err
+	}
+	for _, c := range found {
+		send(c.Labels)
+	}
+	for {
+		select {
+		case m := <-messages:
+			send(m.Actor.Attributes)
+		case err := <-errs:
+			return err
+		}
+	}
 }

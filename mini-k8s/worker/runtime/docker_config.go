@@ -3,12 +3,16 @@ package runtime
 // What a pod becomes in Docker's words. All here is pure: from a pod's spec to the bodies of Docker's requests.
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/go-connections/nat"
 	corev1 "k8s.io/api/core/v1"
+
+	"workshop/mini-k8s/images"
 )
 
 // The labels on every container. They are all that a runtime knows after a restart.
@@ -46,33 +50,18 @@ func containerName(pod *corev1.Pod, name string, attempt int) string {
 	return fmt.Sprintf("mini-k8s_%s_%s_%s_%s_%d", name, pod.Name, pod.Namespace, pod.UID, attempt)
 }
 
-// sandboxConfig describes the pause container. Hostname, DNS and ports go here: Docker refuses them on a container
-// that joins the network of another.
+// sandboxConfig describes the pause container. Hostname and ports go here: Docker refuses them on a container that
+// joins the network of another.
 func (d *Docker) sandboxConfig(pod *corev1.Pod) (*container.Config, *container.HostConfig) {
-	config := &container.Config{Image: d.options.PauseImage, Labels: d.labels(pod, kindSandbox)}
-	host := &container.HostConfig{LogConfig: logRotation}
-	if pod.Spec.HostNetwork {
-		host.NetworkMode = "host"
-		return config, host
-	}
-	config.Hostname = hostname(pod)
-	config.ExposedPorts, host.PortBindings = hostPorts(pod)
-	host.NetworkMode = container.NetworkMode(d.options.Network)
-	if dns := d.options.DNS; len(dns.Servers) > 0 && pod.Spec.DNSPolicy != corev1.DNSDefault {
-		host.DNS = dns.Servers
-		host.DNSSearch = []string{pod.Namespace + ".svc." + dns.Domain, "svc." + dns.Domain, dns.Domain}
-		host.DNSOptions = []string{"ndots:5"}
+	config := &container.Config{Image: images.Pause.Name, Labels: d.labels(pod, kindSandbox)}
+	host := &container.HostConfig{LogConfig: logRotation, NetworkMode: "host"}
+	if !pod.Spec.HostNetwork {
+		hostname := cmp.Or(pod.Spec.Hostname, pod.Name)
+		config.Hostname = hostname[:min(len(hostname), 63)] // as Linux and DNS want it
+		config.ExposedPorts, host.PortBindings = hostPorts(pod)
+		host.NetworkMode = container.NetworkMode(d.options.Network)
 	}
 	return config, host
-}
-
-// hostname is at most 63 characters long, as Linux and DNS want it.
-func hostname(pod *corev1.Pod) string {
-	name := pod.Name
-	if pod.Spec.Hostname != "" {
-		name = pod.Spec.Hostname
-	}
-	return name[:min(len(name), 63)]
 }
 
 // hostPorts returns what is to be reached through the node's own address.
@@ -83,10 +72,7 @@ func hostPorts(pod *corev1.Pod) (nat.PortSet, nat.PortMap) {
 			if p.HostPort == 0 {
 				continue
 			}
-			protocol := "tcp"
-			if p.Protocol == corev1.ProtocolUDP {
-				protocol = "udp"
-			}
+			protocol := strings.ToLower(string(cmp.Or(p.Protocol, corev1.ProtocolTCP)))
 			port := nat.Port(fmt.Sprintf("%d/%s", p.ContainerPort, protocol))
 			exposed[port] = struct{}{}
 			bindings[port] = append(bindings[port], nat.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))})

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,6 +176,64 @@ func TestDockerLogOfATerminalHasNoHeaders(t *testing.T) {
 	}
 }
 
+func TestDockerFollowsALogToTheContainersEnd(t *testing.T) {
+	r := newDocker(t, dockerOrSkip(t))
+	pod := newPod(t, r)
+	id := mustStart(t, r, mustStartSandbox(t, r, pod), pod, "web", 0)
+	done := make(chan error, 1)
+	out := &firstWrite{happened: make(chan struct{})}
+	go func() { done <- r.Logs(t.Context(), id, LogOptions{Follow: true}, out) }()
+	select {
+	case <-out.happened:
+	case <-time.After(patience):
+		t.Fatal("the log shows nothing")
+	}
+	if err := r.Signal(t.Context(), id, "SIGTERM"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("Logs does not end, though the container was told to")
+	}
+}
+
+func TestDockerFollowsALogToTheContextsEnd(t *testing.T) {
+	r := newDocker(t, dockerOrSkip(t))
+	pod := newPod(t, r)
+	id := mustStart(t, r, mustStartSandbox(t, r, pod), pod, "web", 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	out := &firstWrite{happened: make(chan struct{})}
+	go func() { done <- r.Logs(ctx, id, LogOptions{Follow: true}, out) }()
+	<-out.happened
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("Logs does not end with its context")
+	}
+}
+
+// firstWrite closes happened at the first write.
+type firstWrite struct {
+	bytes.Buffer
+	happened chan struct{}
+}
+
+func (w *firstWrite) Write(p []byte) (int, error) {
+	if w.Len() == 0 {
+		close(w.happened)
+	}
+	return w.Buffer.Write(p)
+}
+
 func logOf(t *testing.T, r Runtime, id string, options LogOptions) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -206,39 +263,6 @@ func TestDockerStartsContainersWithWhatTheSpecSays(t *testing.T) {
 	}
 }
 
-func TestDockerAsksOnlyOnceForWhatDoesNotChange(t *testing.T) {
-	dockerOrSkip(t)
-	line := &line{}
-	r := newDocker(t, line.client(t))
-	for range 3 {
-		pod := newPod(t, r)
-		mustStart(t, r, mustStartSandbox(t, r, pod), pod, "web", 0)
-	}
-	for _, want := range []int64{1 + 6, 1} { // a list; at first an inspection of each container as well
-		line.requests.Store(0)
-		if _, err := r.Pods(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if got := line.requests.Load(); got != want {
-			t.Errorf("Pods made %d requests, want %d", got, want)
-		}
-	}
-}
-
-func TestDockerForgetsTheDetailsOfContainersThatAreGone(t *testing.T) {
-	docker := dockerOrSkip(t)
-	r := newDocker(t, docker)
-	pod := newPod(t, r)
-	mustStartSandbox(t, r, pod)
-	mustPod(t, r, pod.UID)
-	if err := NewDocker(docker, r.options).RemovePod(t.Context(), pod.UID); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Pods(t.Context()); err != nil || len(r.known) != 0 {
-		t.Errorf("of a container that is gone there is still known %v (%v)", r.known, err)
-	}
-}
-
 func TestDockerSendsEveryPodAfterALostEventStream(t *testing.T) {
 	dockerOrSkip(t)
 	line := &line{}
@@ -246,30 +270,22 @@ func TestDockerSendsEveryPodAfterALostEventStream(t *testing.T) {
 	first, second := newPod(t, r), newPod(t, r)
 	mustStartSandbox(t, r, first)
 	events := r.Events(t.Context())
+	waitEvent(t, events, first.UID) // it began with the pods that are there
 	mustStartSandbox(t, r, second)
 	waitEvent(t, events, second.UID) // the stream is there
 	line.cut()
-	waitEvent(t, events, first.UID) // started before the stream, so only the look at all pods tells of it
+	waitEvent(t, events, first.UID) // nothing happened to it, so only the look at all pods tells of it
 
 	third := newPod(t, r)
 	mustStartSandbox(t, r, third)
 	waitEvent(t, events, third.UID)
 }
 
-func TestSandboxGetsDNSUnlessThePodDeclines(t *testing.T) {
-	d := NewDocker(nil, Options{Network: "net", DNS: DNS{Servers: []string{"10.244.1.1"}, Domain: "cluster.local"}})
+func TestHostnameIsNotTooLong(t *testing.T) {
 	pod := &corev1.Pod{}
-	pod.Namespace, pod.Name = "shop", strings.Repeat("a", 70)
-	config, host := d.sandboxConfig(pod)
-	if len(config.Hostname) != 63 {
-		t.Errorf("the hostname %q is too long", config.Hostname)
-	}
-	if want := "[shop.svc.cluster.local svc.cluster.local cluster.local]"; fmt.Sprint(host.DNSSearch) != want || host.DNS[0] != "10.244.1.1" {
-		t.Errorf("the sandbox asks %v and searches %v, want %s", host.DNS, host.DNSSearch, want)
-	}
-	pod.Spec.DNSPolicy = corev1.DNSDefault
-	if _, host := d.sandboxConfig(pod); len(host.DNS) != 0 {
-		t.Errorf("with the policy Default the sandbox asks %v", host.DNS)
+	pod.Name = strings.Repeat("a", 70)
+	if config, _ := NewDocker(nil, Options{}).sandboxConfig(pod); len(config.Hostname) != 63 {
+		t.Errorf("the hostname is %q", config.Hostname)
 	}
 }
 
@@ -386,12 +402,10 @@ func dockerOrSkip(t testing.TB) *client.Client {
 	return docker
 }
 
-// line is a connection to Docker that counts requests and can be cut.
+// line is a connection to Docker that can be cut.
 type line struct {
-	requests  atomic.Int64
-	mu        sync.Mutex // guards conns
-	conns     []net.Conn
-	transport http.RoundTripper
+	mu    sync.Mutex // guards conns
+	conns []net.Conn
 }
 
 func (l *line) client(t *testing.T) *client.Client {
@@ -399,7 +413,7 @@ func (l *line) client(t *testing.T) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := plain.Dialer()(ctx)
 		if err == nil {
 			l.mu.Lock()
@@ -409,7 +423,7 @@ func (l *line) client(t *testing.T) *client.Client {
 		return conn, err
 	}}
 	docker, err := client.NewClientWithOpts(client.WithHost(plain.DaemonHost()),
-		client.WithHTTPClient(&http.Client{Transport: l}), client.WithAPIVersionNegotiation())
+		client.WithHTTPClient(&http.Client{Transport: transport}), client.WithAPIVersionNegotiation())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,11 +431,6 @@ func (l *line) client(t *testing.T) *client.Client {
 		t.Fatal(err)
 	}
 	return docker
-}
-
-func (l *line) RoundTrip(r *http.Request) (*http.Response, error) {
-	l.requests.Add(1)
-	return l.transport.RoundTrip(r)
 }
 
 func (l *line) cut() {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -80,18 +78,6 @@ func TestHollowWithoutAPodRangeStartsNoSandbox(t *testing.T) {
 	if _, err := h.StartSandbox(t.Context(), newPod(t, h)); err == nil {
 		t.Error("a sandbox started on a node that has no range yet")
 	}
-}
-
-func TestHollowContainerTakesItsTimeToStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := NewHollow(HollowOptions{StartDelay: 3 * time.Second})
-		pod := newPod(t, h)
-		before := time.Now()
-		mustStart(t, h, mustStartSandbox(t, h, pod), pod, "web", 0)
-		if took := time.Since(before); took != 3*time.Second {
-			t.Errorf("the start took %v", took)
-		}
-	})
 }
 
 func TestHollowHoldsAHundredNodesOfTenPodsAtOnce(t *testing.T) {

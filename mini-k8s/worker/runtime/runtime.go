@@ -29,15 +29,14 @@ var ErrImageNotPresent = errors.New("image is not present and the pull policy is
 // Runtime is safe for concurrent use. Calls for different pods may run at the same time; the kubelet makes one
 // call at a time for the same pod. Removing what is not there is no error.
 type Runtime interface {
-	// Name and Version say what runs the containers, as node.status.nodeInfo shows it: "docker", "20.10.24".
-	Name() string
-	Version(ctx context.Context) (string, error)
+	// Machine describes what the containers run on.
+	Machine(ctx context.Context) (Machine, error)
 
 	// Pods returns every pod of this node, Pod only the one with this UID (empty if there is none).
 	Pods(ctx context.Context) ([]Pod, error)
 	Pod(ctx context.Context, uid types.UID) (Pod, error)
 	// Events sends the UID of a pod whenever one of its containers started, died or vanished, until the context
-	// ends; then it closes the channel. After a lost connection it sends every pod's UID once.
+	// ends; then it closes the channel. After a lost connection it sends every pod's UID.
 	Events(ctx context.Context) <-chan types.UID
 
 	// EnsureImage makes the image present as the policy says.
@@ -55,6 +54,14 @@ type Runtime interface {
 	// Logs copies what the container wrote to out until the end, or with Follow until the container or the
 	// context ends.
 	Logs(ctx context.Context, containerID string, options LogOptions, out io.Writer) error
+}
+
+// Machine is what a node tells of itself in its status.
+type Machine struct {
+	Runtime     string // and its version: docker://20.10.24
+	OS, Kernel  string
+	CPUs        int
+	MemoryBytes int64
 }
 
 // Pod is what the runtime holds of one pod.
@@ -82,11 +89,12 @@ type Container struct {
 	Attempt int // 0 is the first
 	State   State
 	// Zero while unknown.
-	CreatedAt, StartedAt, FinishedAt time.Time
-	// Valid when State is Exited.
-	ExitCode  int
-	OOMKilled bool
-	Message   string // why it could not start or was killed, if the runtime says so
+	CreatedAt, StartedAt time.Time
+	// All below is valid when State is Exited.
+	FinishedAt time.Time
+	ExitCode   int
+	OOMKilled  bool
+	Message    string // why it could not start or was killed, if the runtime says so
 }
 
 // State of a container.

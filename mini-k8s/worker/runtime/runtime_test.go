@@ -30,8 +30,6 @@ func testRuntime(t *testing.T, r Runtime) {
 		"WhatIsDeadOrGoneCanBeSignalledAndRemoved": testIdempotence,
 		"RemovingAPodLeavesNothing":                testRemovePod,
 		"PullPolicyNeverWantsThePresentImage":      testPullPolicies,
-		"FollowingALogEndsWithTheContainer":        testFollow,
-		"FollowingALogEndsWithTheContext":          testFollowCancelled,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, r) })
 	}
@@ -211,62 +209,6 @@ func testPullPolicies(t *testing.T, r Runtime) {
 			t.Errorf("policy %s for a missing image: %v", policy, err)
 		}
 	}
-}
-
-func testFollow(t *testing.T, r Runtime) {
-	pod := newPod(t, r)
-	id := mustStart(t, r, mustStartSandbox(t, r, pod), pod, "web", 0)
-	done := make(chan error, 1)
-	out := &firstWrite{happened: make(chan struct{})}
-	go func() { done <- r.Logs(t.Context(), id, LogOptions{Follow: true}, out) }()
-	select {
-	case <-out.happened:
-	case <-time.After(patience):
-		t.Fatal("the log shows nothing")
-	}
-	if err := r.Signal(t.Context(), id, "SIGTERM"); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(patience):
-		t.Error("Logs does not end, though the container was told to")
-	}
-}
-
-func testFollowCancelled(t *testing.T, r Runtime) {
-	pod := newPod(t, r)
-	id := mustStart(t, r, mustStartSandbox(t, r, pod), pod, "web", 0)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	out := &firstWrite{happened: make(chan struct{})}
-	go func() { done <- r.Logs(ctx, id, LogOptions{Follow: true}, out) }()
-	<-out.happened
-	cancel()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(patience):
-		t.Error("Logs does not end with its context")
-	}
-}
-
-// firstWrite closes happened at the first write.
-type firstWrite struct {
-	bytes.Buffer
-	happened chan struct{}
-}
-
-func (w *firstWrite) Write(p []byte) (int, error) {
-	if w.Len() == 0 {
-		close(w.happened)
-	}
-	return w.Buffer.Write(p)
 }
 
 // patience is how long a test waits for what must come; on a busy machine Docker takes seconds.

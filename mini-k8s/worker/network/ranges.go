@@ -1,5 +1,7 @@
 package network
 
+// Which ranges of addresses are free: those that neither Docker's networks nor the host's routes overlap.
+
 import (
 	"context"
 	"encoding/json"
@@ -21,12 +23,12 @@ type use struct {
 // asked it returns the first free one of 10.244.0.0/16, 10.245.0.0/16 and so on. The bridges that this cluster has
 // left here do not count. It is for new clusters: of a running one the routes to its other machines do count.
 func FreeCIDR(ctx context.Context, docker *client.Client, cluster, asked string) (string, error) {
-	candidates := []string{asked}
-	if asked == "" {
-		candidates = nil
-		for second := 244; second < 256; second++ {
-			candidates = append(candidates, fmt.Sprintf("10.%d.0.0/16", second))
-		}
+	var candidates []string
+	for second := 244; second < 256; second++ {
+		candidates = append(candidates, fmt.Sprintf("10.%d.0.0/16", second))
+	}
+	if asked != "" {
+		candidates = []string{asked}
 	}
 	used, err := usedRanges(ctx, docker, cluster)
 	if err != nil {
@@ -63,12 +65,9 @@ func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]u
 	var used []use
 	own := map[string]bool{} // this cluster's bridges
 	for _, n := range networks {
-		if n.Labels[labelCluster] == cluster {
-			own[n.Options[optionBridge]] = true
-			continue
-		}
+		own[n.Options[optionBridge]] = n.Labels[labelCluster] == cluster
 		for _, config := range n.IPAM.Config {
-			if prefix, err := netip.ParsePrefix(config.Subnet); err == nil {
+			if prefix, err := netip.ParsePrefix(config.Subnet); err == nil && n.Labels[labelCluster] != cluster {
 				used = append(used, use{prefix, "Docker network " + n.Name})
 			}
 		}
@@ -92,10 +91,11 @@ func parseRoutes(text string, own map[string]bool) ([]use, error) {
 	}
 	var used []use
 	for _, r := range routes {
-		if addr, err := netip.ParseAddr(r.Dst); err == nil { // a single machine
-			r.Dst = netip.PrefixFrom(addr, addr.BitLen()).String()
+		prefix, err := netip.ParsePrefix(r.Dst)
+		if addr, single := netip.ParseAddr(r.Dst); single == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
 		}
-		if prefix, err := netip.ParsePrefix(r.Dst); err == nil && prefix.Bits() > 0 && !own[r.Dev] { // "default" is none
+		if err == nil && prefix.Bits() > 0 && !own[r.Dev] { // "default" is none
 			used = append(used, use{prefix, "a route through " + r.Dev})
 		}
 	}
