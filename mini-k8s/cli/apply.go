@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 
 	"workshop/mini-k8s/client"
 
@@ -23,20 +22,19 @@ func applyCommand() *cli.Command {
 }
 
 func (s *session) apply(args []string) error {
-	files := s.flags.StringSlice("filename")
-	if len(files) == 0 || len(args) > 0 {
+	if !s.IsSet("filename") || len(args) > 0 {
 		return errors.New("say what to apply: mini-k8s apply -f FILE")
 	}
-	documents, err := s.readManifests(files)
+	objects, err := s.readManifests()
 	if err != nil {
 		return err
 	}
-	for _, d := range documents {
-		verb, err := s.applyOne(d)
+	for _, o := range objects {
+		verb, err := s.applyOne(o)
 		if err != nil {
-			return fmt.Errorf("apply %s: %w", d, err)
+			return fmt.Errorf("apply %s: %w", o, err)
 		}
-		fmt.Fprintln(s.out, d, verb)
+		fmt.Fprintln(s.out, o, verb)
 	}
 	return nil
 }
@@ -44,16 +42,15 @@ func (s *session) apply(args []string) error {
 // applyOne creates the object, or changes it by a patch of three: what was applied last time and is no longer in the
 // manifest goes, what is in the manifest is set, and what others have set is left alone. What was applied last time
 // stands in an annotation, just as kubectl writes it.
-func (s *session) applyOne(d document) (verb string, err error) {
-	modified, err := withLastApplied(&d.Unstructured)
+func (s *session) applyOne(o object) (verb string, err error) {
+	modified, err := withLastApplied(o)
 	if err != nil {
 		return "", err
 	}
-	strict := url.Values{"fieldValidation": {"Strict"}}
-	current, err := s.do(client.Request{Method: http.MethodGet, Path: d.path()})
+	current, err := s.do(client.Request{Method: http.MethodGet, Path: o.path()})
 	if apierrors.IsNotFound(err) {
-		collection := d.kind.Path(d.GetNamespace(), "", "")
-		_, err = s.do(client.Request{Method: http.MethodPost, Path: collection, Query: strict, Body: modified})
+		collection := o.kind.Path(o.GetNamespace(), "", "")
+		_, err = s.do(client.Request{Method: http.MethodPost, Path: collection, Body: modified})
 		return "created", err
 	} else if err != nil {
 		return "", err
@@ -63,7 +60,7 @@ func (s *session) applyOne(d document) (verb string, err error) {
 		return "", fmt.Errorf("unreadable answer: %w", err)
 	}
 	original := live.GetAnnotations()[corev1.LastAppliedConfigAnnotation]
-	schema, err := strategicpatch.NewPatchMetaFromStruct(d.kind.New()) // knows which lists are merged, and by which key
+	schema, err := strategicpatch.NewPatchMetaFromStruct(o.kind.New()) // knows which lists are merged, and by which key
 	if err != nil {
 		return "", err
 	}
@@ -74,14 +71,14 @@ func (s *session) applyOne(d document) (verb string, err error) {
 	if string(patch) == "{}" {
 		return "unchanged", nil
 	}
-	_, err = s.do(client.Request{Method: http.MethodPatch, Path: d.path(), Query: strict, Body: patch,
+	_, err = s.do(client.Request{Method: http.MethodPatch, Path: o.path(), Body: patch,
 		ContentType: string(types.StrategicMergePatchType)})
 	return "configured", err
 }
 
 // withLastApplied returns the object as JSON with itself in the annotation. kubectl finds its own text in it, for this
 // is the one that it writes: with annotations even if there are none.
-func withLastApplied(o *unstructured.Unstructured) ([]byte, error) {
+func withLastApplied(o object) ([]byte, error) {
 	annotations := o.GetAnnotations()
 	delete(annotations, corev1.LastAppliedConfigAnnotation)
 	if err := unstructured.SetNestedStringMap(o.Object, annotations, "metadata", "annotations"); err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/cluster"
 	"workshop/mini-k8s/pki"
 
 	"github.com/urfave/cli/v2"
@@ -29,9 +30,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
 )
-
-// DefaultKubeconfig returns the kubeconfig of the cluster that runs on this machine. Whoever starts clusters sets it.
-var DefaultKubeconfig func() (string, error)
 
 // Commands returns the user's commands. Run them with the arguments in the order that Arrange puts them in.
 func Commands() []*cli.Command {
@@ -48,15 +46,24 @@ func Commands() []*cli.Command {
 	return commands
 }
 
-// session is one run of a command against a cluster.
+// text returns a flag with a value and yes one without; letter is what it may be shortened to.
+func text(name, letter, usage string) *cli.StringFlag {
+	return &cli.StringFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
+}
+
+func yes(name, letter, usage string) *cli.BoolFlag {
+	return &cli.BoolFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
+}
+
+// session is one run of a command, with its flags, against a cluster.
 type session struct {
-	flags       *cli.Context
-	ctx         context.Context // ends with Ctrl-C
-	client      *client.Client
-	server      string
-	namespace   string     // empty: all of them
-	selection   url.Values // which of a kind's objects are meant, if they are not named
-	out, errOut io.Writer
+	*cli.Context
+	ctx       context.Context // ends with Ctrl-C
+	client    *client.Client
+	server    string
+	namespace string     // empty: all of them
+	selection url.Values // which of a kind's objects are meant, if they are not named
+	out       io.Writer
 }
 
 // onCluster makes a command of a function that works on a cluster.
@@ -70,33 +77,19 @@ func onCluster(name, usage, arguments, examples string, run func(*session, []str
 		Action: func(cCtx *cli.Context) error {
 			s, err := connect(cCtx)
 			if err != nil {
-				return fmt.Errorf("%w\nstart a cluster with `mini-k8s up`, or set KUBECONFIG", err)
+				return fmt.Errorf("%w\nwhich cluster is meant says KUBECONFIG (see `mini-k8s env`); `mini-k8s up` starts one", err)
 			}
 			return run(s, cCtx.Args().Slice())
 		},
 	}
 }
 
-// text returns a flag with a value and yes one without; letter is what it may be shortened to.
-func text(name, letter, usage string) cli.Flag {
-	return &cli.StringFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
-}
-
-func yes(name, letter, usage string) cli.Flag {
-	return &cli.BoolFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
-}
-
-func filenameFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "filename", Aliases: []string{"f"}, Usage: "manifest `FILE`, directory, or - for stdin"}
-}
-
-func connect(cCtx *cli.Context) (*session, error) {
+func connect(cCtx *cli.Context) (s *session, err error) {
 	path := cCtx.String("kubeconfig")
-	if path == "" && DefaultKubeconfig != nil {
-		path, _ = DefaultKubeconfig() // whatever is wrong, the way out is the same
-	}
 	if path == "" {
-		return nil, errors.New("no cluster found")
+		if path, err = cluster.Kubeconfig(""); err != nil {
+			return nil, err
+		}
 	}
 	config, err := pki.ReadKubeconfig(path)
 	if err != nil {
@@ -106,9 +99,8 @@ func connect(cCtx *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	s := &session{flags: cCtx, ctx: cCtx.Context, server: config.Server, namespace: cCtx.String("namespace"),
-		selection: url.Values{}, out: cCtx.App.Writer, errOut: cCtx.App.ErrWriter,
-		client: client.New(client.Config{Server: config.Server, TLS: tls, Name: "mini-k8s"})}
+	s = &session{Context: cCtx, ctx: cCtx.Context, server: config.Server, namespace: cCtx.String("namespace"), selection: url.Values{},
+		out: cCtx.App.Writer, client: client.New(client.Config{Server: config.Server, TLS: tls, Name: "mini-k8s"})}
 	if cCtx.Bool("all-namespaces") {
 		s.namespace = metav1.NamespaceAll
 	}
@@ -122,7 +114,7 @@ func connect(cCtx *cli.Context) (*session, error) {
 func (s *session) do(request client.Request) ([]byte, error) {
 	body, warnings, err := s.client.Do(s.ctx, request)
 	for _, warning := range warnings {
-		fmt.Fprintln(s.errOut, "Warning:", warning)
+		fmt.Fprintln(s.App.ErrWriter, "Warning:", warning)
 	}
 	return body, s.explain(err)
 }
@@ -138,10 +130,9 @@ func (s *session) explain(err error) error {
 
 func versionCommand() *cli.Command {
 	command := onCluster("version", "Tell the versions of this program and of the cluster", "", "mini-k8s version", (*session).version)
-	ask := command.Action
-	command.Action = func(cCtx *cli.Context) error {
-		fmt.Fprintln(cCtx.App.Writer, "Client:", api.KubernetesVersion) // also where there is no cluster
-		return ask(cCtx)
+	command.Before = func(cCtx *cli.Context) error { // also where there is no cluster
+		_, err := fmt.Fprintln(cCtx.App.Writer, "Client:", api.KubernetesVersion)
+		return err
 	}
 	return command
 }

@@ -23,6 +23,14 @@ func (t target) String() string { return qualified(t.kind) + "/" + t.name }
 
 func qualified(kind *api.Kind) string { return strings.TrimSuffix(kind.Singular()+"."+kind.Group, ".") }
 
+// object is one that the cluster has, or is to have.
+type object struct {
+	*unstructured.Unstructured
+	target // its kind is nil if the server has no such
+}
+
+func (o object) path() string { return o.kind.Path(o.GetNamespace(), o.name, "") }
+
 // targets reads "pods", "pods,services", "all", "pods web db" and "pod/web service/web".
 func (s *session) targets(args []string) ([]target, error) {
 	if len(args) == 0 {
@@ -35,16 +43,16 @@ func (s *session) targets(args []string) ([]target, error) {
 	var targets []target
 	for _, word := range strings.Split(strings.Join(args, ","), ",") {
 		kindName, name, _ := strings.Cut(word, "/")
-		kinds := slices.DeleteFunc(slices.Clone(api.Kinds), func(k *api.Kind) bool {
-			return k != api.Lookup(kindName) && !slices.Contains(k.Categories, kindName)
-		})
-		if len(kinds) == 0 {
-			return nil, fmt.Errorf("the server has no kind %q; it has %s", kindName, kindList())
-		}
-		for _, kind := range kinds {
-			for _, n := range names {
-				targets = append(targets, target{kind, name + n})
+		before := len(targets)
+		for _, kind := range api.Kinds {
+			if kind == api.Lookup(kindName) || slices.Contains(kind.Categories, kindName) {
+				for _, n := range names {
+					targets = append(targets, target{kind, name + n})
+				}
 			}
+		}
+		if len(targets) == before {
+			return nil, fmt.Errorf("the server has no kind %q; it has %s", kindName, kindList())
 		}
 	}
 	for _, t := range targets { // refuse what would not mean what its writer thinks
@@ -69,31 +77,38 @@ func (s *session) request(t target, accept string) client.Request {
 	return client.Request{Method: http.MethodGet, Path: path, Query: s.selection, Accept: accept}
 }
 
-// objects reads the objects of a target.
-func (s *session) objects(t target) ([]unstructured.Unstructured, error) {
-	body, err := s.do(s.request(t, ""))
-	if err != nil {
-		return nil, err
+// objects reads what the server has of the targets.
+func (s *session) objects(targets []target) (all []object, err error) {
+	for _, t := range targets {
+		body, err := s.do(s.request(t, ""))
+		if err != nil {
+			return nil, err
+		}
+		objects, err := decode(body)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, objects...)
 	}
-	objects, err := decodeObjects(body)
-	for i := range objects {
-		objects[i].SetManagedFields(nil) // nobody reads them but machines
+	for _, o := range all {
+		o.SetManagedFields(nil) // nobody reads them but machines
 	}
-	return objects, err
+	return all, nil
 }
 
-// decodeObjects returns the objects of a list, or the one that is none.
-func decodeObjects(data []byte) ([]unstructured.Unstructured, error) {
-	var o unstructured.Unstructured
-	if err := o.UnmarshalJSON(data); err != nil {
+// decode returns the objects of a list, or the one that is none.
+func decode(data []byte) (objects []object, err error) {
+	var one unstructured.Unstructured
+	if err := one.UnmarshalJSON(data); err != nil {
 		return nil, fmt.Errorf("not an object with apiVersion, kind and metadata: %w", err)
 	}
-	if !o.IsList() {
-		return []unstructured.Unstructured{o}, nil
+	list := &unstructured.UnstructuredList{Items: []unstructured.Unstructured{one}}
+	if one.IsList() {
+		list, err = one.ToList()
 	}
-	list, err := o.ToList()
-	if err != nil {
-		return nil, err
+	for i := 0; err == nil && i < len(list.Items); i++ {
+		item := &list.Items[i]
+		objects = append(objects, object{item, target{api.ForGVK(item.GroupVersionKind()), item.GetName()}})
 	}
-	return list.Items, nil
+	return objects, err
 }
