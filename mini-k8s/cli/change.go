@@ -7,16 +7,85 @@ import (
 
 	"workshop/mini-k8s/client"
 
-	"github.com/urfave/cli/v2"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
 
-func deleteCommand() *cli.Command {
-	return onCluster("delete", "Delete objects", "KIND NAME... | KIND/NAME... | KIND -l LABELS | -f FILE",
-		`mini-k8s delete -f web.yaml            what the file describes
-mini-k8s delete pod web-1              one pod; its ReplicaSet makes another
-mini-k8s delete pods -l app=web`,
-		(*session).delete, filenameFlag(), text("selector", "l", "objects with these `LABELS`: app=web,tier!=db"))
+// The commands that change what the cluster holds: apply, delete, scale.
+
+func (s *session) apply(args []string) error {
+	if !s.IsSet("filename") || len(args) > 0 {
+		return errors.New("say what to apply: mini-k8s apply -f FILE")
+	}
+	objects, err := s.readManifests()
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		verb, err := s.applyOne(o)
+		if err != nil {
+			return fmt.Errorf("apply %s: %w", o, err)
+		}
+		fmt.Fprintln(s.out, o, verb)
+	}
+	return nil
+}
+
+// applyOne creates the object, or changes it by a patch of three: what was applied last time and is no longer in the
+// manifest goes, what is in the manifest is set, and what others have set is left alone. What was applied last time
+// stands in an annotation, just as kubectl writes it.
+func (s *session) applyOne(o object) (verb string, err error) {
+	modified, err := withLastApplied(o)
+	if err != nil {
+		return "", err
+	}
+	current, err := s.do(client.Request{Method: http.MethodGet, Path: o.path()})
+	if apierrors.IsNotFound(err) {
+		collection := o.kind.Path(o.GetNamespace(), "", "")
+		_, err = s.do(client.Request{Method: http.MethodPost, Path: collection, Body: modified})
+		return "created", err
+	} else if err != nil {
+		return "", err
+	}
+	var live unstructured.Unstructured
+	if err := live.UnmarshalJSON(current); err != nil {
+		return "", fmt.Errorf("unreadable answer: %w", err)
+	}
+	original := live.GetAnnotations()[corev1.LastAppliedConfigAnnotation]
+	schema, err := strategicpatch.NewPatchMetaFromStruct(o.kind.New()) // knows which lists are merged, and by which key
+	if err != nil {
+		return "", err
+	}
+	patch, err := strategicpatch.CreateThreeWayMergePatch([]byte(original), modified, current, schema, true)
+	if err != nil {
+		return "", err
+	}
+	if string(patch) == "{}" {
+		return "unchanged", nil
+	}
+	_, err = s.do(client.Request{Method: http.MethodPatch, Path: o.path(), Body: patch,
+		ContentType: string(types.StrategicMergePatchType)})
+	return "configured", err
+}
+
+// withLastApplied returns the object as JSON with itself in the annotation. kubectl finds its own text in it, for this
+// is the one that it writes: with annotations even if there are none.
+func withLastApplied(o object) ([]byte, error) {
+	annotations := o.GetAnnotations()
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	if err := unstructured.SetNestedStringMap(o.Object, annotations, "metadata", "annotations"); err != nil {
+		return nil, err
+	}
+	itself, err := o.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	o.SetAnnotations(labels.Merge(annotations, labels.Set{corev1.LastAppliedConfigAnnotation: string(itself)}))
+	return o.MarshalJSON()
 }
 
 // delete returns when the server knows what is to go, not when it is gone: a pod has its grace period to end.
@@ -55,12 +124,6 @@ func (s *session) condemned(args []string) ([]object, error) {
 		}
 	}
 	return s.objects(targets)
-}
-
-func scaleCommand() *cli.Command {
-	return onCluster("scale", "Set how many replicas there should be", "KIND/NAME... --replicas N",
-		"mini-k8s scale deployment/web --replicas 5", (*session).scale,
-		&cli.IntFlag{Name: "replicas", Value: -1, Usage: "`HOW MANY`"})
 }
 
 func (s *session) scale(args []string) error {

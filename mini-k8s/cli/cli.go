@@ -33,10 +33,48 @@ import (
 
 // Commands returns the user's commands. Run them with the arguments in the order that Arrange puts them in.
 func Commands() []*cli.Command {
+	files := &cli.StringSliceFlag{Name: "filename", Aliases: []string{"f"}, Usage: "manifest `FILE`, directory, or - for stdin"}
+	selector := text("selector", "l", "objects with these `LABELS`: app=web,tier!=db")
+	everywhere := yes("all-namespaces", "A", "in all namespaces")
+	watch := yes("watch", "w", "go on to show what changes")
+	version := onCluster("version", "Tell the versions of this program and of the cluster", "", "mini-k8s version", (*session).version)
+	version.Before = clientVersion // also where there is no cluster
 	commands := []*cli.Command{
-		upCommand(), downCommand(), envCommand(), masterCommand(), workerCommand(), tokenCommand(), // run a cluster
-		getCommand(), applyCommand(), deleteCommand(), describeCommand(), // use it
-		scaleCommand(), logsCommand(), eventsCommand(), versionCommand(), doctorCommand(),
+		// Run a cluster.
+		upCommand(), downCommand(), envCommand(), masterCommand(), workerCommand(), tokenCommand(), doctorCommand(),
+		// Use it.
+		onCluster("get", "Show objects", "KIND[,KIND] [NAME...] | KIND/NAME... | all", `
+mini-k8s get pods -o wide            pods, with their nodes and addresses
+mini-k8s get deploy,pods -l app=web  all that belongs to web
+mini-k8s get pods -A -w              all pods, and what changes, until Ctrl-C
+mini-k8s get deploy web -o yaml      everything about one object`,
+			(*session).get, selector, everywhere, watch, text("output", "o", "`FORMAT`: wide, yaml, json or name")),
+		onCluster("apply", "Make the cluster hold what manifests say", "-f FILE|DIRECTORY|-", `
+mini-k8s apply -f web.yaml    create or change what the file describes`,
+			(*session).apply, files),
+		onCluster("delete", "Delete objects", "KIND NAME... | KIND/NAME... | KIND -l LABELS | -f FILE", `
+mini-k8s delete -f web.yaml            what the file describes
+mini-k8s delete pod web-1              one pod; its ReplicaSet makes another
+mini-k8s delete pods -l app=web`,
+			(*session).delete, files, selector),
+		onCluster("scale", "Set how many replicas there should be", "KIND/NAME... --replicas N", `
+mini-k8s scale deployment/web --replicas 5`,
+			(*session).scale, &cli.IntFlag{Name: "replicas", Value: -1, Usage: "`HOW MANY`"}),
+		onCluster("describe", "Tell all about objects, and what happened to them", "KIND [NAME...] | KIND/NAME...", `
+mini-k8s describe pod web-1       why does it not start? The events at the end tell
+mini-k8s describe node node-1`,
+			(*session).describe, selector, everywhere),
+		onCluster("events", "Tell what happened, the last at the end", "[--for KIND/NAME]", `
+mini-k8s events -A -w                 all that happens in the cluster, until Ctrl-C
+mini-k8s events --for deployment/web`,
+			(*session).events, everywhere, watch, text("for", "", "only what happened to this `KIND/NAME`")),
+		onCluster("logs", "Show what a container wrote", "POD", `
+mini-k8s logs web-1 -f --tail 20       the last 20 lines, and what follows, until Ctrl-C
+mini-k8s logs web-1 -c app --previous  before it crashed`,
+			(*session).logs, text("container", "c", "which `CONTAINER` of the pod"),
+			yes("follow", "f", "go on to show what it writes"), yes("previous", "p", "of the container's life before this one"),
+			&cli.IntFlag{Name: "tail", Value: -1, Usage: "only the last `LINES`"}),
+		version,
 	}
 	for _, command := range commands {
 		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { // instead of a screen of help
@@ -69,7 +107,7 @@ type session struct {
 // onCluster makes a command of a function that works on a cluster.
 func onCluster(name, usage, arguments, examples string, run func(*session, []string) error, flags ...cli.Flag) *cli.Command {
 	return &cli.Command{
-		Name: name, Usage: usage, UsageText: "mini-k8s " + name + " " + arguments, Description: examples,
+		Name: name, Usage: usage, UsageText: "mini-k8s " + name + " " + arguments, Description: strings.TrimSpace(examples),
 		Flags: append(flags,
 			&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: metav1.NamespaceDefault, Usage: "the namespace to work in"},
 			&cli.StringFlag{Name: "kubeconfig", EnvVars: []string{"KUBECONFIG"},
@@ -128,13 +166,9 @@ func (s *session) explain(err error) error {
 	return fmt.Errorf("%w\nis the cluster at %s running? `mini-k8s up` starts one", err, s.server)
 }
 
-func versionCommand() *cli.Command {
-	command := onCluster("version", "Tell the versions of this program and of the cluster", "", "mini-k8s version", (*session).version)
-	command.Before = func(cCtx *cli.Context) error { // also where there is no cluster
-		_, err := fmt.Fprintln(cCtx.App.Writer, "Client:", api.KubernetesVersion)
-		return err
-	}
-	return command
+func clientVersion(cCtx *cli.Context) error {
+	_, err := fmt.Fprintln(cCtx.App.Writer, "Client:", api.KubernetesVersion)
+	return err
 }
 
 func (s *session) version([]string) error {

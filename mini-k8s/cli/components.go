@@ -116,11 +116,7 @@ func runWorker(cCtx *cli.Context) error {
 		return err
 	}
 	dir := cmp.Or(cCtx.String("dir"), cluster.Dir("worker-"+node))
-	caPEM, pair, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node, address)
-	if err != nil {
-		return err
-	}
-	tls, err := pki.ServerTLS(caPEM, pair)
+	tls, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node, address)
 	if err != nil {
 		return err
 	}

@@ -11,21 +11,12 @@ import (
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 
-	"github.com/urfave/cli/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
 // The commands that tell why something is as it is: describe, events, logs.
-
-func describeCommand() *cli.Command {
-	return onCluster("describe", "Tell all about objects, and what happened to them", "KIND [NAME...] | KIND/NAME...",
-		`mini-k8s describe pod web-1       why does it not start? The events at the end tell
-mini-k8s describe node node-1`,
-		(*session).describe, text("selector", "l", "objects with these `LABELS`: app=web,tier!=db"),
-		yes("all-namespaces", "A", "in all namespaces"))
-}
 
 func (s *session) describe(args []string) error {
 	targets, err := s.targets(args)
@@ -70,14 +61,6 @@ func (s *session) describeObject(o object) error {
 
 var events = target{kind: api.KindOf[*corev1.Event]()}
 
-func eventsCommand() *cli.Command {
-	return onCluster("events", "Tell what happened, the last at the end", "[--for KIND/NAME]",
-		`mini-k8s events -A -w                 all that happens in the cluster, until Ctrl-C
-mini-k8s events --for deployment/web`,
-		(*session).events, yes("all-namespaces", "A", "in all namespaces"),
-		yes("watch", "w", "go on to show what changes"), text("for", "", "only what happened to this `KIND/NAME`"))
-}
-
 // events is `get events` under a name that people look for, with a selection that they need not know how to write.
 func (s *session) events([]string) error {
 	if about := s.String("for"); about != "" {
@@ -92,15 +75,6 @@ func (s *session) events([]string) error {
 
 func eventsAbout(t target) url.Values {
 	return url.Values{"fieldSelector": {"involvedObject.kind=" + t.kind.Kind + ",involvedObject.name=" + t.name}}
-}
-
-func logsCommand() *cli.Command {
-	return onCluster("logs", "Show what a container wrote", "POD",
-		`mini-k8s logs web-1 -f --tail 20       the last 20 lines, and what follows, until Ctrl-C
-mini-k8s logs web-1 -c app --previous  before it crashed`,
-		(*session).logs, text("container", "c", "which `CONTAINER` of the pod"),
-		yes("follow", "f", "go on to show what it writes"), yes("previous", "p", "of the container's life before this one"),
-		&cli.IntFlag{Name: "tail", Value: -1, Usage: "only the last `LINES`"})
 }
 
 func (s *session) logs(args []string) error {

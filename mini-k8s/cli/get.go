@@ -7,21 +7,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/urfave/cli/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/yaml"
 )
-
-func getCommand() *cli.Command {
-	return onCluster("get", "Show objects", "KIND[,KIND] [NAME...] | KIND/NAME... | all",
-		`mini-k8s get pods -o wide            pods, with their nodes and addresses
-mini-k8s get deploy,pods -l app=web  all that belongs to web
-mini-k8s get pods -A -w              all pods, and what changes, until Ctrl-C
-mini-k8s get deploy web -o yaml      everything about one object`,
-		(*session).get, text("selector", "l", "objects with these `LABELS`: app=web,tier!=db"), yes("all-namespaces", "A", "in all namespaces"),
-		yes("watch", "w", "go on to show what changes"), text("output", "o", "`FORMAT`: wide, yaml, json or name"))
-}
 
 func (s *session) get(args []string) error {
 	targets, err := s.targets(args)

@@ -8,17 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"workshop/mini-k8s/api"
 
-	"github.com/urfave/cli/v2"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	strict "sigs.k8s.io/json"
 )
-
-func filenameFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "filename", Aliases: []string{"f"}, Usage: "manifest `FILE`, directory, or - for stdin"}
-}
 
 // readManifests reads all documents of files and directories, and of stdin for "-", so that nothing is sent to the
 // cluster before all is known to make sense.
@@ -26,15 +22,15 @@ func (s *session) readManifests() (all []object, err error) {
 	paths := s.StringSlice("filename")
 	var files []string
 	for _, path := range paths {
-		var inside []string
-		for _, pattern := range []string{"*.yaml", "*.yml", "*.json"} {
-			found, _ := filepath.Glob(filepath.Join(path, pattern))
-			inside = append(inside, found...)
+		entries, err := os.ReadDir(path)
+		if err != nil { // it is no directory; if it is not there, reading it says so
+			files = append(files, path)
 		}
-		if info, err := os.Stat(path); err != nil || !info.IsDir() {
-			inside = []string{path} // if it is not there, reading it says so
+		for _, entry := range entries {
+			if slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(entry.Name())) {
+				files = append(files, filepath.Join(path, entry.Name()))
+			}
 		}
-		files = append(files, inside...)
 	}
 	for _, file := range files {
 		var text []byte

@@ -109,7 +109,10 @@ func (c *Cluster) check() error {
 
 // start is the table of contents of a cluster.
 func (c *Cluster) start(ctx context.Context) error {
-	if err := errors.Join(c.makeDir(), c.openDocker(ctx)); err != nil {
+	if err := c.makeDir(); err != nil {
+		return err
+	}
+	if err := c.openDocker(ctx); err != nil {
 		return err
 	}
 	for _, step := range []struct {

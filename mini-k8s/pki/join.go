@@ -15,9 +15,12 @@ import (
 	"time"
 )
 
-// LoadOrJoin returns the CA and the certificate that an earlier call left in the directory, or joins and leaves
-// them there.
-func LoadOrJoin(ctx context.Context, dir, master, token, node, address string) (caPEM []byte, pair Pair, err error) {
+// LoadOrJoin returns what a node needs to call the master and to be called by it. Its certificate is the one that an
+// earlier call left in the directory, or else it joins and leaves it there.
+func LoadOrJoin(ctx context.Context, dir, master, token, node, address string) (*tls.Config, error) {
+	var caPEM []byte
+	var pair Pair
+	var err error
 	files := map[string]*[]byte{"ca.crt": &caPEM, "node.crt": &pair.Cert, "node.key": &pair.Key}
 	missing := false
 	for name, content := range files {
@@ -25,24 +28,24 @@ func LoadOrJoin(ctx context.Context, dir, master, token, node, address string) (
 		if errors.Is(err, os.ErrNotExist) {
 			missing = true
 		} else if err != nil {
-			return nil, pair, fmt.Errorf("read the node's certificate: %w", err)
+			return nil, fmt.Errorf("read the node's certificate: %w", err)
 		}
 	}
 	if !missing {
-		return caPEM, pair, nil
+		return ServerTLS(caPEM, pair)
 	}
 	if token == "" {
-		return nil, pair, fmt.Errorf("node %s has no certificate yet: say --token, which `mini-k8s token` prints on the master", node)
+		return nil, fmt.Errorf("node %s has no certificate yet: say --token, which `mini-k8s token` prints on the master", node)
 	}
 	if caPEM, pair, err = Join(ctx, master, token, node, []string{address}); err != nil {
-		return nil, pair, err
+		return nil, err
 	}
 	for name, content := range files {
 		if err := WritePrivate(filepath.Join(dir, name), *content); err != nil {
-			return nil, pair, fmt.Errorf("keep the node's certificate: %w", err)
+			return nil, fmt.Errorf("keep the node's certificate: %w", err)
 		}
 	}
-	return caPEM, pair, nil
+	return ServerTLS(caPEM, pair)
 }
 
 // Join makes a key for a node and has the master sign its certificate. The token proves the node to the master,

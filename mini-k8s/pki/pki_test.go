@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -348,23 +349,23 @@ func TestJoinToNobodyFailsWithTheAddress(t *testing.T) {
 
 func TestLoadOrJoinJoinsOnce(t *testing.T) {
 	m, dir := newMaster(t), filepath.Join(t.TempDir(), "node-1")
-	load := func(token string) ([]byte, pki.Pair, error) {
+	load := func(token string) (*tls.Config, error) {
 		return pki.LoadOrJoin(t.Context(), dir, m.URL, token, "node-1", "127.0.0.1")
 	}
-	if _, _, err := load(""); err == nil || !strings.Contains(err.Error(), "node node-1 has no certificate yet: say --token") {
+	if _, err := load(""); err == nil || !strings.Contains(err.Error(), "node node-1 has no certificate yet: say --token") {
 		t.Errorf("without a token: %v", err)
 	}
-	caPEM, pair, err := load(m.ca.JoinToken())
+	first, err := load(m.ca.JoinToken())
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkPrivate(t, dir, 3)
 	m.Close()
-	againCA, again, err := load("")
+	again, err := load("")
 	if err != nil {
 		t.Fatalf("without the master: %v", err)
 	}
-	if !bytes.Equal(caPEM, againCA) || !bytes.Equal(pair.Cert, again.Cert) || !bytes.Equal(pair.Key, again.Key) {
+	if !first.RootCAs.Equal(again.RootCAs) || !reflect.DeepEqual(first.Certificates, again.Certificates) {
 		t.Error("something else was loaded")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -372,7 +373,7 @@ func TestLoadOrJoinJoinsOnce(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "node.key")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := pki.LoadOrJoin(ctx, dir, m.URL, m.ca.JoinToken(), "node-1", ""); !errors.Is(err, context.Canceled) {
+	if _, err := pki.LoadOrJoin(ctx, dir, m.URL, m.ca.JoinToken(), "node-1", ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("when the key is lost it joins again, but: %v", err)
 	}
 }

@@ -161,14 +161,14 @@ func TestApplyReadsDirectoriesListsJSONAndStdin(t *testing.T) {
 		{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}},
 		{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a2","namespace":"kube-system"}}]}`), 0o600)
 	os.WriteFile(filepath.Join(directory, "README.md"), []byte("not a manifest"), 0o600)
-	if got := b.ok("apply -f " + directory); got != "pod/b created\nconfigmap/a created\nconfigmap/a2 created\n" {
+	if got := b.ok("apply -f " + directory); got != "configmap/a created\nconfigmap/a2 created\npod/b created\n" {
 		t.Error(got)
 	}
 	if out, _, err := b.runWith(context.Background(), strings.ReplaceAll(pod, "NAME", "c"), nil, "apply -f -"); err != nil || out != "pod/c created\n" {
 		t.Error(out, err)
 	}
 	b.fails("apply -n default -f "+directory, "a.json, document 1", "kube-system")
-	if got := b.ok("delete -f " + directory); got != "pod \"b\" deleted\nconfigmap \"a\" deleted\nconfigmap \"a2\" deleted\n" {
+	if got := b.ok("delete -f " + directory); got != "configmap \"a\" deleted\nconfigmap \"a2\" deleted\npod \"b\" deleted\n" {
 		t.Error(got)
 	}
 }
