@@ -65,6 +65,9 @@ func up(cCtx *cli.Context) error {
 	if cCtx.Bool("detach") && !detached {
 		return detach(cCtx)
 	}
+	if detached {
+		signal.Ignore(syscall.SIGPIPE) // who has started it, and was listening, will go
+	}
 	var story io.Writer // what happens in the cluster goes to its log, and once it is ready also to the terminal
 	fmt.Fprintf(out, "Starting cluster %s\n", name)
 	c, err := cluster.Up(ctx, cluster.Options{Name: name, Nodes: cCtx.Int("nodes"), Runtime: cCtx.String("runtime"),
@@ -82,7 +85,6 @@ func up(cCtx *cli.Context) error {
 	}
 	tryNext(out, c)
 	if detached {
-		signal.Ignore(syscall.SIGPIPE) // from this line on nobody may be listening
 		fmt.Fprintf(out, "%s%s down --name %s\n", detachedLine, os.Args[0], name)
 	} else {
 		fmt.Fprint(out, "Ctrl-C removes the cluster. This is what happens in it:\n\n")
