@@ -133,7 +133,7 @@ func (c *Cluster) start(ctx context.Context) error {
 			continue
 		}
 		if err := c.tell(step.what, func() (string, error) { return step.do(ctx) }); err != nil {
-			return err
+			return errors.Join(err, ctx.Err()) // that it was interrupted, whatever the step has made of that
 		}
 	}
 	return nil
