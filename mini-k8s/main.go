@@ -11,7 +11,6 @@ import (
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/cli"
-	"workshop/mini-k8s/cluster"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -21,7 +20,6 @@ func main() {
 		// A master that has little to do should be small: it collects when the heap has grown by half, not by all.
 		debug.SetGCPercent(50)
 	}
-	cli.DefaultKubeconfig = func() (string, error) { return cluster.Kubeconfig("") }
 	app := &urfave.App{
 		Name:  "mini-k8s",
 		Usage: "a Kubernetes that one person can read",

@@ -22,6 +22,7 @@ import (
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/cluster"
 	"workshop/mini-k8s/pki"
 
 	"github.com/urfave/cli/v2"
@@ -30,15 +31,50 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 )
 
-// DefaultKubeconfig returns the kubeconfig of the cluster that runs on this machine. Whoever starts clusters sets it.
-var DefaultKubeconfig func() (string, error)
-
 // Commands returns the user's commands. Run them with the arguments in the order that Arrange puts them in.
 func Commands() []*cli.Command {
+	files := &cli.StringSliceFlag{Name: "filename", Aliases: []string{"f"}, Usage: "manifest `FILE`, directory, or - for stdin"}
+	selector := text("selector", "l", "objects with these `LABELS`: app=web,tier!=db")
+	everywhere := yes("all-namespaces", "A", "in all namespaces")
+	watch := yes("watch", "w", "go on to show what changes")
+	version := onCluster("version", "Tell the versions of this program and of the cluster", "", "mini-k8s version", (*session).version)
+	version.Before = clientVersion // also where there is no cluster
 	commands := []*cli.Command{
-		upCommand(), downCommand(), envCommand(), masterCommand(), workerCommand(), tokenCommand(), // run a cluster
-		getCommand(), applyCommand(), deleteCommand(), describeCommand(), // use it
-		scaleCommand(), logsCommand(), eventsCommand(), versionCommand(), doctorCommand(),
+		// Run a cluster.
+		upCommand(), downCommand(), envCommand(), masterCommand(), workerCommand(), tokenCommand(), doctorCommand(),
+		// Use it.
+		onCluster("get", "Show objects", "KIND[,KIND] [NAME...] | KIND/NAME... | all", `
+mini-k8s get pods -o wide            pods, with their nodes and addresses
+mini-k8s get deploy,pods -l app=web  all that belongs to web
+mini-k8s get pods -A -w              all pods, and what changes, until Ctrl-C
+mini-k8s get deploy web -o yaml      everything about one object`,
+			(*session).get, selector, everywhere, watch, text("output", "o", "`FORMAT`: wide, yaml, json or name")),
+		onCluster("apply", "Make the cluster hold what manifests say", "-f FILE|DIRECTORY|-", `
+mini-k8s apply -f web.yaml    create or change what the file describes`,
+			(*session).apply, files),
+		onCluster("delete", "Delete objects", "KIND NAME... | KIND/NAME... | KIND -l LABELS | -f FILE", `
+mini-k8s delete -f web.yaml            what the file describes
+mini-k8s delete pod web-1              one pod; its ReplicaSet makes another
+mini-k8s delete pods -l app=web`,
+			(*session).delete, files, selector),
+		onCluster("scale", "Set how many replicas there should be", "KIND/NAME... --replicas N", `
+mini-k8s scale deployment/web --replicas 5`,
+			(*session).scale, &cli.IntFlag{Name: "replicas", Value: -1, Usage: "`HOW MANY`"}),
+		onCluster("describe", "Tell all about objects, and what happened to them", "KIND [NAME...] | KIND/NAME...", `
+mini-k8s describe pod web-1       why does it not start? The events at the end tell
+mini-k8s describe node node-1`,
+			(*session).describe, selector, everywhere),
+		onCluster("events", "Tell what happened, the last at the end", "[--for KIND/NAME]", `
+mini-k8s events -A -w                 all that happens in the cluster, until Ctrl-C
+mini-k8s events --for deployment/web`,
+			(*session).events, everywhere, watch, text("for", "", "only what happened to this `KIND/NAME`")),
+		onCluster("logs", "Show what a container wrote", "POD", `
+mini-k8s logs web-1 -f --tail 20       the last 20 lines, and what follows, until Ctrl-C
+mini-k8s logs web-1 -c app --previous  before it crashed`,
+			(*session).logs, text("container", "c", "which `CONTAINER` of the pod"),
+			yes("follow", "f", "go on to show what it writes"), yes("previous", "p", "of the container's life before this one"),
+			&cli.IntFlag{Name: "tail", Value: -1, Usage: "only the last `LINES`"}),
+		version,
 	}
 	for _, command := range commands {
 		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { // instead of a screen of help
@@ -48,21 +84,30 @@ func Commands() []*cli.Command {
 	return commands
 }
 
-// session is one run of a command against a cluster.
+// text returns a flag with a value and yes one without; letter is what it may be shortened to.
+func text(name, letter, usage string) *cli.StringFlag {
+	return &cli.StringFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
+}
+
+func yes(name, letter, usage string) *cli.BoolFlag {
+	return &cli.BoolFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
+}
+
+// session is one run of a command, with its flags, against a cluster.
 type session struct {
-	flags       *cli.Context
-	ctx         context.Context // ends with Ctrl-C
-	client      *client.Client
-	server      string
-	namespace   string     // empty: all of them
-	selection   url.Values // which of a kind's objects are meant, if they are not named
-	out, errOut io.Writer
+	*cli.Context
+	ctx       context.Context // ends with Ctrl-C
+	client    *client.Client
+	server    string
+	namespace string     // empty: all of them
+	selection url.Values // which of a kind's objects are meant, if they are not named
+	out       io.Writer
 }
 
 // onCluster makes a command of a function that works on a cluster.
 func onCluster(name, usage, arguments, examples string, run func(*session, []string) error, flags ...cli.Flag) *cli.Command {
 	return &cli.Command{
-		Name: name, Usage: usage, UsageText: "mini-k8s " + name + " " + arguments, Description: examples,
+		Name: name, Usage: usage, UsageText: "mini-k8s " + name + " " + arguments, Description: strings.TrimSpace(examples),
 		Flags: append(flags,
 			&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: metav1.NamespaceDefault, Usage: "the namespace to work in"},
 			&cli.StringFlag{Name: "kubeconfig", EnvVars: []string{"KUBECONFIG"},
@@ -70,33 +115,19 @@ func onCluster(name, usage, arguments, examples string, run func(*session, []str
 		Action: func(cCtx *cli.Context) error {
 			s, err := connect(cCtx)
 			if err != nil {
-				return fmt.Errorf("%w\nstart a cluster with `mini-k8s up`, or set KUBECONFIG", err)
+				return fmt.Errorf("%w\nwhich cluster is meant says KUBECONFIG (see `mini-k8s env`); `mini-k8s up` starts one", err)
 			}
 			return run(s, cCtx.Args().Slice())
 		},
 	}
 }
 
-// text returns a flag with a value and yes one without; letter is what it may be shortened to.
-func text(name, letter, usage string) cli.Flag {
-	return &cli.StringFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
-}
-
-func yes(name, letter, usage string) cli.Flag {
-	return &cli.BoolFlag{Name: name, Aliases: strings.Fields(letter), Usage: usage}
-}
-
-func filenameFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "filename", Aliases: []string{"f"}, Usage: "manifest `FILE`, directory, or - for stdin"}
-}
-
-func connect(cCtx *cli.Context) (*session, error) {
+func connect(cCtx *cli.Context) (s *session, err error) {
 	path := cCtx.String("kubeconfig")
-	if path == "" && DefaultKubeconfig != nil {
-		path, _ = DefaultKubeconfig() // whatever is wrong, the way out is the same
-	}
 	if path == "" {
-		return nil, errors.New("no cluster found")
+		if path, err = cluster.Kubeconfig(""); err != nil {
+			return nil, err
+		}
 	}
 	config, err := pki.ReadKubeconfig(path)
 	if err != nil {
@@ -106,9 +137,8 @@ func connect(cCtx *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	s := &session{flags: cCtx, ctx: cCtx.Context, server: config.Server, namespace: cCtx.String("namespace"),
-		selection: url.Values{}, out: cCtx.App.Writer, errOut: cCtx.App.ErrWriter,
-		client: client.New(client.Config{Server: config.Server, TLS: tls, Name: "mini-k8s"})}
+	s = &session{Context: cCtx, ctx: cCtx.Context, server: config.Server, namespace: cCtx.String("namespace"), selection: url.Values{},
+		out: cCtx.App.Writer, client: client.New(client.Config{Server: config.Server, TLS: tls, Name: "mini-k8s"})}
 	if cCtx.Bool("all-namespaces") {
 		s.namespace = metav1.NamespaceAll
 	}
@@ -122,7 +152,7 @@ func connect(cCtx *cli.Context) (*session, error) {
 func (s *session) do(request client.Request) ([]byte, error) {
 	body, warnings, err := s.client.Do(s.ctx, request)
 	for _, warning := range warnings {
-		fmt.Fprintln(s.errOut, "Warning:", warning)
+		fmt.Fprintln(s.App.ErrWriter, "Warning:", warning)
 	}
 	return body, s.explain(err)
 }
@@ -136,14 +166,9 @@ func (s *session) explain(err error) error {
 	return fmt.Errorf("%w\nis the cluster at %s running? `mini-k8s up` starts one", err, s.server)
 }
 
-func versionCommand() *cli.Command {
-	command := onCluster("version", "Tell the versions of this program and of the cluster", "", "mini-k8s version", (*session).version)
-	ask := command.Action
-	command.Action = func(cCtx *cli.Context) error {
-		fmt.Fprintln(cCtx.App.Writer, "Client:", api.KubernetesVersion) // also where there is no cluster
-		return ask(cCtx)
-	}
-	return command
+func clientVersion(cCtx *cli.Context) error {
+	_, err := fmt.Fprintln(cCtx.App.Writer, "Client:", api.KubernetesVersion)
+	return err
 }
 
 func (s *session) version([]string) error {

@@ -178,8 +178,9 @@ spec: {containers: [{name: web, image: "hello:v1"}]}
 `
 
 func TestWithoutAClusterTheErrorSaysWhatToDo(t *testing.T) {
+	t.Setenv("MINI_K8S_HOME", t.TempDir())
 	b := &bench{t: t}
-	b.fails("get pods", "no cluster found", "mini-k8s up", "KUBECONFIG")
+	b.fails("get pods", "no cluster runs here", "mini-k8s up", "KUBECONFIG")
 	b.kubeconfig = filepath.Join(t.TempDir(), "absent")
 	b.fails("get pods", "absent", "mini-k8s up")
 	b = newBench(t, nil)

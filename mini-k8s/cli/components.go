@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,14 +21,7 @@ import (
 )
 
 func dirFlag(name string) cli.Flag {
-	return &cli.StringFlag{Name: "dir", Usage: "`DIR` for what must survive a restart (default: " + cluster.Dir(name) + ")"}
-}
-
-func dirOf(cCtx *cli.Context, name string) string {
-	if dir := cCtx.String("dir"); dir != "" {
-		return dir
-	}
-	return cluster.Dir(name)
+	return text("dir", "", "`DIR` for what must survive a restart (default: "+cluster.Dir(name)+")")
 }
 
 func masterCommand() *cli.Command {
@@ -42,7 +35,7 @@ Examples:
    mini-k8s master --listen 0.0.0.0:6443 --host 192.168.56.10 --dir ./state`,
 		Flags: []cli.Flag{
 			nameFlag(), dirFlag("NAME"), verboseFlag(),
-			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the API server", Value: master.DefaultListen},
+			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the API server", Value: "127.0.0.1:6443"},
 			&cli.StringSliceFlag{Name: "host", Usage: "one more name or address under which the master is reached"},
 			&cli.StringFlag{Name: "cluster-cidr", Usage: "`RANGE` of the pods' addresses", Value: master.DefaultClusterCIDR},
 		},
@@ -52,19 +45,20 @@ Examples:
 
 func runMaster(cCtx *cli.Context) error {
 	logTo(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
-	cidr, err := netip.ParsePrefix(cCtx.String("cluster-cidr"))
-	if err != nil || !cidr.Addr().Is4() || cidr.Bits() > 22 {
-		return fmt.Errorf("--cluster-cidr %q: use an IPv4 range of a /22 or larger, such as 10.244.0.0/16", cCtx.String("cluster-cidr"))
+	cidr, err := master.ParseClusterCIDR(cCtx.String("cluster-cidr"))
+	if err != nil {
+		return err
 	}
-	dir := dirOf(cCtx, cCtx.String("name"))
-	m, err := master.New(cCtx.Context, master.Config{Name: cCtx.String("name"), Dir: dir, Listen: cCtx.String("listen"),
+	name := cCtx.String("name")
+	dir := cmp.Or(cCtx.String("dir"), cluster.Dir(name))
+	m, err := master.New(cCtx.Context, master.Config{Name: name, Dir: dir, Listen: cCtx.String("listen"),
 		Hosts: cCtx.StringSlice("host"), ClusterCIDR: cidr})
 	if err != nil {
 		return err
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := m.WriteKubeconfig(kubeconfig); err != nil {
-		return errors.Join(err, m.Close())
+		return err
 	}
 	fmt.Fprintf(cCtx.App.Writer, `The master is at %s.
 
@@ -91,11 +85,10 @@ Examples:
    mini-k8s worker --master https://192.168.56.10:6443 --token <secret>.<hash>
    mini-k8s worker --master https://127.0.0.1:6443 --token <secret>.<hash> --node node-9 --runtime hollow`,
 		Flags: []cli.Flag{
-			dirFlag("worker-NODE"), verboseFlag(),
+			dirFlag("worker-NODE"), runtimeFlag(), verboseFlag(),
 			&cli.StringFlag{Name: "master", Usage: "`URL` of the API server", Required: true},
 			&cli.StringFlag{Name: "token", Usage: "join token, from `mini-k8s token` on the master", EnvVars: []string{"MINI_K8S_TOKEN"}},
 			&cli.StringFlag{Name: "node", Usage: "`NAME` of the node", Value: strings.ToLower(hostname)},
-			&cli.StringFlag{Name: "runtime", Usage: "what runs the pods: docker, or hollow to simulate them", Value: cluster.Docker},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` label of the node"},
 		},
 		Action: runWorker,
@@ -114,34 +107,25 @@ func runWorker(cCtx *cli.Context) error {
 		return fmt.Errorf("--label KEY=VALUE: %w", err)
 	}
 	var d *docker.Client
-	switch cCtx.String("runtime") {
-	case cluster.Hollow:
-	case cluster.Docker:
-		if d, err = cluster.ConnectDocker(ctx); err != nil {
-			return err
-		}
-		defer d.Close()
-	default:
-		return fmt.Errorf("--runtime %q: use %s or %s", cCtx.String("runtime"), cluster.Docker, cluster.Hollow)
+	if kind := cCtx.String("runtime"); kind == cluster.Docker {
+		d, err = cluster.ConnectDocker(ctx)
+	} else if kind != cluster.Hollow {
+		err = fmt.Errorf("--runtime %q: use %s or %s", kind, cluster.Docker, cluster.Hollow)
 	}
-	caPEM, pair, err := pki.LoadOrJoin(ctx, dirOf(cCtx, "worker-"+node), url, cCtx.String("token"), node, address)
 	if err != nil {
 		return err
 	}
-	clientTLS, err := pki.ClientTLS(caPEM, pair)
+	dir := cmp.Or(cCtx.String("dir"), cluster.Dir("worker-"+node))
+	tls, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node, address)
 	if err != nil {
 		return err
 	}
-	serverTLS, err := pki.ServerTLS(caPEM, pair)
-	if err != nil {
-		return err
-	}
-	c := client.New(client.Config{Server: url, TLS: clientTLS, Name: "worker"})
+	c := client.New(client.Config{Server: url, TLS: tls, Name: "worker"})
 	info, err := master.ReadClusterInfo(ctx, c)
 	if err != nil {
 		return err
 	}
-	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: serverTLS, Docker: d,
+	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: tls, Docker: d,
 		ClusterCIDR: info.ClusterCIDR, Labels: nodeLabels})
 	if err != nil {
 		return err
@@ -171,24 +155,23 @@ func tokenCommand() *cli.Command {
 		Description: `Examples:
    mini-k8s token --dir ./state
    mini-k8s token --user viewer    # for kubectl --token; the users are admin and viewer, who only reads`,
-		Flags: []cli.Flag{nameFlag(), dirFlag("NAME"), &cli.StringFlag{Name: "user", Usage: "print a bearer token for this `USER`"}},
-		Action: func(cCtx *cli.Context) error {
-			dir := dirOf(cCtx, cCtx.String("name"))
-			if _, err := os.Stat(filepath.Join(dir, "pki", "ca.crt")); err != nil {
-				return fmt.Errorf("no master keeps its state in %s: say where with --dir or --name", dir)
-			}
-			ca, err := pki.LoadOrCreate(filepath.Join(dir, "pki"))
-			if err != nil {
-				return err
-			}
-			token := ca.JoinToken()
-			if user := cCtx.String("user"); user != "" {
-				if token, err = ca.Token(user); err != nil {
-					return err
-				}
-			}
-			fmt.Fprintln(cCtx.App.Writer, token)
-			return nil
-		},
+		Flags:  []cli.Flag{nameFlag(), dirFlag("NAME"), text("user", "", "print a bearer token for this `USER`")},
+		Action: printToken,
 	}
+}
+
+func printToken(cCtx *cli.Context) error {
+	dir := cmp.Or(cCtx.String("dir"), cluster.Dir(cCtx.String("name")))
+	ca, err := pki.Load(filepath.Join(dir, "pki"))
+	if err != nil {
+		return fmt.Errorf("%w\nsay with --dir or --name where a master keeps its state", err)
+	}
+	token := ca.JoinToken()
+	if user := cCtx.String("user"); user != "" {
+		if token, err = ca.Token(user); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(cCtx.App.Writer, token)
+	return nil
 }

@@ -6,34 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
-	"strconv"
 
-	"workshop/mini-k8s/api"
-
-	"github.com/urfave/cli/v2"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/yaml"
 )
-
-func getCommand() *cli.Command {
-	return onCluster("get", "Show objects", "KIND[,KIND] [NAME...] | KIND/NAME... | all",
-		`mini-k8s get pods -o wide            pods, with their nodes and addresses
-mini-k8s get deploy,pods -l app=web  all that belongs to web
-mini-k8s get pods -A -w              all pods, and what changes, until Ctrl-C
-mini-k8s get deploy web -o yaml      everything about one object`,
-		(*session).get, text("selector", "l", "objects with these `LABELS`: app=web,tier!=db"), yes("all-namespaces", "A", "in all namespaces"),
-		yes("watch", "w", "go on to show what changes"), text("output", "o", "`FORMAT`: wide, yaml, json or name"))
-}
 
 func (s *session) get(args []string) error {
 	targets, err := s.targets(args)
 	if err != nil {
 		return err
 	}
-	switch format := s.flags.String("output"); format {
+	switch format := s.String("output"); format {
 	case "", "wide":
 		return s.getTables(targets)
 	case "yaml", "json", "name":
@@ -43,9 +27,29 @@ func (s *session) get(args []string) error {
 	}
 }
 
+// getObjects prints what the server holds, as documents that `apply -f` reads.
+func (s *session) getObjects(targets []target, format string) error {
+	objects, err := s.objects(targets)
+	for _, o := range objects {
+		text := []byte(o.String())
+		switch format {
+		case "yaml":
+			text, err = yaml.Marshal(o.Object)
+			text = append([]byte("---\n"), bytes.TrimSpace(text)...)
+		case "json":
+			text, err = json.MarshalIndent(o.Object, "", "    ")
+		}
+		if err != nil {
+			return fmt.Errorf("print as %s: %w", format, err)
+		}
+		fmt.Fprintf(s.out, "%s\n", text)
+	}
+	return err
+}
+
 // getTables prints a table for each kind, and if so wished then a row for every change.
 func (s *session) getTables(targets []target) error {
-	if s.flags.Bool("watch") {
+	if s.Bool("watch") {
 		if len(targets) > 1 {
 			return errors.New("watch one kind, or one object, at a time")
 		}
@@ -70,7 +74,7 @@ func (s *session) getTables(targets []target) error {
 		t.print(s.out)
 	}
 	if len(tables) == 0 {
-		fmt.Fprintf(s.errOut, "No resources found in namespace %q (all, if empty)\n", s.namespace)
+		fmt.Fprintf(s.App.ErrWriter, "No resources found in namespace %q (all, if empty)\n", s.namespace)
 	}
 	return nil
 }
@@ -111,63 +115,4 @@ func (s *session) watch(t target) error {
 		shown.Rows = append(shown.Rows, change.Object.Rows...)
 		shown.print(s.out)
 	}
-}
-
-// getObjects prints what the server holds, as documents that `apply -f` reads.
-func (s *session) getObjects(targets []target, format string) error {
-	for _, t := range targets {
-		objects, err := s.objects(t)
-		if err != nil {
-			return err
-		}
-		for _, o := range objects {
-			text := fmt.Append(nil, target{t.kind, o.GetName()})
-			switch format {
-			case "yaml":
-				text, err = yaml.Marshal(o.Object)
-				text = append([]byte("---\n"), bytes.TrimSpace(text)...)
-			case "json":
-				text, err = json.MarshalIndent(o.Object, "", "    ")
-			}
-			if err != nil {
-				return fmt.Errorf("print as %s: %w", format, err)
-			}
-			fmt.Fprintf(s.out, "%s\n", text)
-		}
-	}
-	return nil
-}
-
-var events = target{kind: api.KindOf[*corev1.Event]()}
-
-func eventsCommand() *cli.Command {
-	return onCluster("events", "Tell what happened, the last at the end", "[--for KIND/NAME]",
-		`mini-k8s events -A -w                 all that happens in the cluster, until Ctrl-C
-mini-k8s events --for deployment/web`,
-		(*session).events, yes("all-namespaces", "A", "in all namespaces"),
-		yes("watch", "w", "go on to show what changes"), text("for", "", "only what happened to this `KIND/NAME`"))
-}
-
-// events is `get events` under a name that people look for, with a selection that they need not know how to write.
-func (s *session) events([]string) error {
-	if about := s.flags.String("for"); about != "" {
-		targets, err := s.targets([]string{about})
-		if err != nil {
-			return err
-		}
-		s.selection = eventsAbout(targets[0])
-	}
-	return s.getTables([]target{events})
-}
-
-func eventsAbout(t target) url.Values {
-	return url.Values{"fieldSelector": {"involvedObject.kind=" + t.kind.Kind + ",involvedObject.name=" + t.name}}
-}
-
-// byRevision orders rows by when their objects were last written. For events that is when they last happened, and unlike
-// their timestamps it does not depend on the clocks of the machines that wrote them.
-func byRevision(a, b metav1.TableRow) int {
-	before, _ := strconv.Atoi(metadata(a).ResourceVersion)
-	after, _ := strconv.Atoi(metadata(b).ResourceVersion)
-	return before - after
 }

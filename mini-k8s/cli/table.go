@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode"
-
-	"workshop/mini-k8s/api"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -21,7 +20,7 @@ const asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
 // table prints what the server has made of objects. Rows that are appended later, as in a watch, can be printed below.
 type table struct {
 	metav1.Table
-	kind             *api.Kind
+	target
 	wide, namespaces bool
 	printed          int // lines
 }
@@ -31,7 +30,7 @@ func (s *session) readTable(t target) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	read := &table{kind: t.kind, wide: s.flags.String("output") == "wide", namespaces: t.kind.Namespaced && s.namespace == ""}
+	read := &table{target: t, wide: s.String("output") == "wide", namespaces: t.kind.Namespaced && s.namespace == ""}
 	if err := json.Unmarshal(body, &read.Table); err != nil {
 		return nil, fmt.Errorf("get %s: unreadable answer: %w", t.kind.Resource, err)
 	}
@@ -39,6 +38,14 @@ func (s *session) readTable(t target) (*table, error) {
 		slices.SortStableFunc(read.Rows, byRevision)
 	}
 	return read, nil
+}
+
+// byRevision orders rows by when their objects were last written. For events that is when they last happened, and unlike
+// their timestamps it does not depend on the clocks of the machines that wrote them.
+func byRevision(a, b metav1.TableRow) int {
+	before, _ := strconv.Atoi(metadata(a).ResourceVersion)
+	after, _ := strconv.Atoi(metadata(b).ResourceVersion)
+	return before - after
 }
 
 // print writes the lines that were not printed yet. It lays out all of them, so that the new ones stand below the old.
@@ -80,15 +87,16 @@ func metadata(row metav1.TableRow) (object metav1.PartialObjectMetadata) {
 // printColumns prints cells one below the other, as kubectl does. Line breaks and what else could command the reader's
 // terminal become spaces.
 func printColumns(out io.Writer, lines [][]string) {
+	harmless := func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}
 	columns := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, line := range lines {
-		for i := range line {
-			line[i] = strings.Map(func(r rune) rune {
-				if unicode.IsControl(r) {
-					return ' '
-				}
-				return r
-			}, line[i])
+		for i, cell := range line {
+			line[i] = strings.Map(harmless, cell)
 		}
 		fmt.Fprintln(columns, strings.Join(line, "\t"))
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -18,10 +19,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// progressPipe is the descriptor through which a detached cluster tells the command that started it how it is
-// getting on. It ends with detachedLine when the cluster is ready.
 const (
-	progressPipe = 3
+	// detachedEnv is set for a cluster that has been started in the background, and detachedLine is what it prints last.
 	detachedEnv  = "MINI_K8S_DETACHED"
 	detachedLine = "It runs in the background; remove it with: "
 )
@@ -30,9 +29,11 @@ func nameFlag() cli.Flag {
 	return &cli.StringFlag{Name: "name", Usage: "`NAME` of the cluster", Value: cluster.DefaultName}
 }
 
-func verboseFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every detail"}
+func runtimeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "runtime", Usage: "what runs the pods: docker, or hollow to simulate them", Value: cluster.Docker}
 }
+
+func verboseFlag() cli.Flag { return yes("verbose", "v", "log every detail") }
 
 func upCommand() *cli.Command {
 	return &cli.Command{
@@ -48,70 +49,54 @@ Examples:
    mini-k8s up --detach                   # return when the cluster is ready; stop it with mini-k8s down
    mini-k8s up --runtime hollow --nodes 100 --demo=false   # simulated pods: no Docker needed`,
 		Flags: []cli.Flag{
-			nameFlag(), verboseFlag(),
+			nameFlag(), runtimeFlag(), verboseFlag(),
 			&cli.IntFlag{Name: "nodes", Usage: "how many workers", Value: 3},
-			&cli.StringFlag{Name: "runtime", Usage: "what runs the pods: docker, or hollow to simulate them", Value: cluster.Docker},
-			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the API server (default: the first free port from 127.0.0.1:6443)"},
-			&cli.StringFlag{Name: "cluster-cidr", Usage: "`RANGE` of the pods' addresses (default: the first free one from 10.244.0.0/16)"},
+			text("listen", "", "`ADDRESS` of the API server (default: the first free port from 127.0.0.1:6443)"),
+			text("cluster-cidr", "", "`RANGE` of the pods' addresses (default: the first free one from 10.244.0.0/16)"),
 			&cli.BoolFlag{Name: "demo", Usage: "deploy the demo application", Value: true},
-			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the cluster is ready; it runs on in the background"},
+			yes("detach", "d", "return when the cluster is ready; it runs on in the background"),
 		},
 		Action: up,
 	}
 }
 
 func up(cCtx *cli.Context) error {
-	detached := os.Getenv(detachedEnv) != ""
+	ctx, out, name, detached := cCtx.Context, cCtx.App.Writer, cCtx.String("name"), os.Getenv(detachedEnv) != ""
 	if cCtx.Bool("detach") && !detached {
 		return detach(cCtx)
 	}
-	ctx, terminal, name := cCtx.Context, cCtx.App.Writer, cCtx.String("name")
-	progress := terminal
 	if detached {
-		pipe := os.NewFile(progressPipe, "progress")
-		defer pipe.Close() // if not before
-		progress, terminal = pipe, io.Discard
+		signal.Ignore(syscall.SIGPIPE) // who has started it, and was listening, will go
 	}
-	if err := os.MkdirAll(cluster.Dir(name), 0o755); err != nil {
-		return fmt.Errorf("make the directory for the state: %w", err)
+	var story io.Writer // what happens in the cluster goes to its log, and once it is ready also to the terminal
+	fmt.Fprintf(out, "Starting cluster %s\n", name)
+	c, err := cluster.Up(ctx, cluster.Options{Name: name, Nodes: cCtx.Int("nodes"), Runtime: cCtx.String("runtime"),
+		Listen: cCtx.String("listen"), ClusterCIDR: cCtx.String("cluster-cidr"), Demo: cCtx.Bool("demo"), Out: out,
+		Log: func(file io.Writer) {
+			story = file
+			logTo(story, cCtx.Bool("verbose"))
+		}})
+	if err != nil && ctx.Err() != nil {
+		fmt.Fprintln(out, "Interrupted. What this run has made is gone.")
+		return nil
 	}
-	file, err := os.OpenFile(filepath.Join(cluster.Dir(name), "mini-k8s.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	logTo(file, cCtx.Bool("verbose"))
-	fmt.Fprintf(progress, "Starting cluster %s\n", name)
-	c, err := cluster.Up(ctx, cluster.Options{Name: name, Nodes: cCtx.Int("nodes"), Runtime: cCtx.String("runtime"),
-		Listen: cCtx.String("listen"), ClusterCIDR: cCtx.String("cluster-cidr"), Demo: cCtx.Bool("demo"), Out: progress})
-	if info, _ := file.Stat(); err != nil && info != nil && info.Size() == 0 {
-		os.Remove(file.Name())       // what was refused leaves nothing
-		os.Remove(cluster.Dir(name)) // unless there is more in it
-	}
-	switch {
-	case err != nil && ctx.Err() != nil:
-		fmt.Fprintln(progress, "Interrupted. What this run has made is gone.")
-		return nil
-	case err != nil && detached:
-		fmt.Fprintln(progress, "Error:", err) // nobody sees our standard error
-		return err
-	case err != nil:
-		return err
-	}
-	tryNext(progress, c)
+	tryNext(out, c)
 	if detached {
-		fmt.Fprintf(progress, "%s%s down --name %s\n", detachedLine, os.Args[0], c.Name)
-		progress.(io.Closer).Close()
+		fmt.Fprintf(out, "%s%s down --name %s\n", detachedLine, os.Args[0], name)
 	} else {
-		fmt.Fprint(terminal, "Ctrl-C removes the cluster. This is what happens in it:\n\n")
+		fmt.Fprint(out, "Ctrl-C removes the cluster. This is what happens in it:\n\n")
+		log.SetOutput(io.MultiWriter(story, out))
 	}
-	logTo(io.MultiWriter(file, terminal), cCtx.Bool("verbose"))
 	failure := c.Wait(ctx)
-	logTo(file, cCtx.Bool("verbose"))
+	log.SetOutput(story)
 	if failure != nil {
 		// What has failed may work again after a restart: nothing is removed.
 		return fmt.Errorf("the cluster has stopped: %w\nstart it again with `mini-k8s up --name %s`", failure, name)
 	}
-	fmt.Fprintln(terminal)
+	fmt.Fprintln(out)
 	return c.Down()
 }
 
@@ -163,7 +148,7 @@ func detach(cCtx *cli.Context) error {
 	defer reader.Close()
 	child := exec.Command(self, os.Args[1:]...)
 	child.Env = append(os.Environ(), detachedEnv+"=1")
-	child.ExtraFiles = []*os.File{writer}
+	child.Stdout, child.Stderr = writer, writer
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this terminal
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("start the cluster in the background: %w", err)
@@ -171,12 +156,17 @@ func detach(cCtx *cli.Context) error {
 	writer.Close()
 	// Whoever gives up waiting gives up the cluster.
 	defer context.AfterFunc(cCtx.Context, func() { child.Process.Signal(os.Interrupt) })()
-	told, err := io.ReadAll(io.TeeReader(reader, cCtx.App.Writer))
-	if err == nil && strings.Contains(string(told), detachedLine) {
-		return child.Process.Release()
+	told, buffer := "", make([]byte, 4096)
+	for !strings.Contains(told, detachedLine) || !strings.HasSuffix(told, "\n") {
+		n, err := reader.Read(buffer)
+		told += string(buffer[:n])
+		cCtx.App.Writer.Write(buffer[:n])
+		if err != nil { // it has ended, and said why
+			child.Wait()
+			return cli.Exit("", 1)
+		}
 	}
-	child.Wait()
-	return cli.Exit("", 1) // it has said why
+	return child.Process.Release()
 }
 
 func downCommand() *cli.Command {
@@ -199,7 +189,7 @@ func envCommand() *cli.Command {
 		Name:        "env",
 		Usage:       "Print the shell command that points kubectl to the running cluster",
 		Description: `Example: eval "$(mini-k8s env)"`,
-		Flags:       []cli.Flag{&cli.StringFlag{Name: "name", Usage: "`NAME` of the cluster (default: the one that runs)"}},
+		Flags:       []cli.Flag{text("name", "", "`NAME` of the cluster (default: the one that runs)")},
 		Action: func(cCtx *cli.Context) error {
 			path, err := cluster.Kubeconfig(cCtx.String("name"))
 			if err != nil {

@@ -276,6 +276,7 @@ func TestTheStateOfOthersStays(t *testing.T) {
 		words string
 	}{
 		{"of a master", map[string]string{"state.db": "much", "pki/ca.crt": "precious"}, "holds the state of a `mini-k8s master`"},
+		{"of a worker", map[string]string{"node.key": "precious"}, "holds the state of a `mini-k8s master` or worker"},
 		{"with settings that cannot be read", map[string]string{"state.db": "much", "cluster.json": "{"}, "read what the cluster was started with"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -361,7 +362,7 @@ func TestHome(t *testing.T) {
 	}
 }
 
-// Down removes the lock with the rest while others wait for it: still no two may have it at a time, and whoever gets
+// Who gives the lock back removes it while others open it: still no two may have it at a time, and whoever gets
 // it finds nothing of the one before.
 func TestTheLockIsHeldByOneThoughItIsRemoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "x")
@@ -381,18 +382,18 @@ func TestTheLockIsHeldByOneThoughItIsRemoved(t *testing.T) {
 				if holders.Add(1) != 1 {
 					t.Error("two hold the lock")
 				}
-				state := filepath.Join(dir, "state")
-				if _, err := os.Stat(state); err == nil {
-					t.Error("there is something of the holder before")
+				if err := os.Mkdir(dir, 0o755); err != nil {
+					t.Errorf("there is something of the holder before: %v", err)
 				}
-				if err := os.WriteFile(state, nil, 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(dir, "state"), nil, 0o600); err != nil {
 					t.Errorf("the directory was taken away: %v", err)
 				}
-				holders.Add(-1)
-				if err := removeState(dir); err != nil {
+				if err := os.RemoveAll(dir); err != nil {
 					t.Error(err)
 				}
+				holders.Add(-1)
 				release()
+				release() // of a lock that another may have by now
 				turns.Add(1)
 			}
 		})
@@ -433,7 +434,7 @@ func mustUp(t *testing.T, options Options) *Cluster {
 	if err != nil {
 		t.Fatalf("up: %v\n%s", err, out.String())
 	}
-	c.progress.out = io.Discard
+	c.Out = io.Discard
 	t.Cleanup(func() {
 		if c.halt(); isRunning(c.dir) || loadable(c.dir) { // unless the test took it down, or another has gone on with it
 			if err := c.Down(); err != nil {
@@ -476,12 +477,6 @@ func list[T api.Object](t *testing.T, c *client.Client) []T {
 		t.Fatal(err)
 	}
 	return found.Items
-}
-
-func isReady(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }
 
 // ready counts the nodes that are.

@@ -1,23 +1,42 @@
 package cluster
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
+
+	"workshop/mini-k8s/master"
+	"workshop/mini-k8s/pki"
+	"workshop/mini-k8s/worker/network"
 )
 
-// DefaultName is the name of a cluster that was given none.
-const DefaultName = "mini"
+// What is kept of a cluster, and where: its directory, the lock of who runs it, and what it was started with.
+
+const (
+	// DefaultName is the name of a cluster that was given none.
+	DefaultName = "mini"
+	// rootHome is where root's clusters are. Others look there as well: the kubeconfig of one may be theirs.
+	rootHome = "/var/lib/mini-k8s"
+)
 
 var validName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?$`)
+
+func checkName(name string) error {
+	if !validName.MatchString(name) {
+		return fmt.Errorf("--name %q: use up to 20 of a-z, 0-9 and -, not at the ends", name)
+	}
+	return nil
+}
 
 // Home returns the directory under which clusters keep their state: $MINI_K8S_HOME, or /var/lib/mini-k8s for root,
 // whatever its HOME is, or ~/.mini-k8s.
@@ -26,7 +45,7 @@ func Home() string {
 		return home
 	}
 	if os.Geteuid() == 0 {
-		return "/var/lib/mini-k8s"
+		return rootHome
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -42,24 +61,17 @@ func Dir(name string) string { return filepath.Join(Home(), name) }
 // of the only one that runs.
 func Kubeconfig(name string) (string, error) {
 	homes := []string{Home()}
-	if os.Getenv("MINI_K8S_HOME") == "" {
-		homes = append(homes, "/var/lib/mini-k8s") // root's, for others: its kubeconfig may be theirs
-	}
-	found := map[string]string{}
-	for _, home := range homes {
-		entries, err := os.ReadDir(home)
-		if err != nil {
-			continue
-		}
-		for _, entry := range entries {
-			if dir := filepath.Join(home, entry.Name()); isRunning(dir) && (name == "" || name == entry.Name()) {
-				found[dir] = filepath.Join(dir, "kubeconfig")
-			}
-		}
+	if os.Getenv("MINI_K8S_HOME") == "" && Home() != rootHome {
+		homes = append(homes, rootHome)
 	}
 	var paths, names []string
-	for dir, path := range found {
-		paths, names = append(paths, path), append(names, filepath.Base(dir))
+	for _, home := range homes {
+		locks, _ := filepath.Glob(filepath.Join(home, cmp.Or(name, "*")+".lock"))
+		for _, lock := range locks {
+			if dir := strings.TrimSuffix(lock, ".lock"); isRunning(dir) {
+				paths, names = append(paths, filepath.Join(dir, "kubeconfig")), append(names, filepath.Base(dir))
+			}
+		}
 	}
 	switch {
 	case len(paths) == 1:
@@ -73,70 +85,36 @@ func Kubeconfig(name string) (string, error) {
 	return "", errors.New("no cluster runs here: start one with `mini-k8s up`")
 }
 
-// settings are what a cluster was started with; the next `up` of the name goes on with them.
-type settings struct {
-	Listen      string `json:"listen"`
-	ClusterCIDR string `json:"clusterCIDR"`
-	Runtime     string `json:"runtime"`
-}
-
-// loadSettings refuses the directory of a `mini-k8s master`, whose default is the same: it is not ours to go on with,
-// or to remove.
-func loadSettings(dir string) (s settings, exists bool, err error) {
-	data, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(dir, "state.db")); err == nil {
-			return s, true, fmt.Errorf("%s holds the state of a `mini-k8s master`: choose another --name, or remove it yourself", dir)
-		}
-		return s, false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
-	if err != nil {
-		return s, true, fmt.Errorf("read what the cluster was started with: %w", err)
-	}
-	return s, true, nil
-}
-
-func (s settings) save(dir string) error {
-	data, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, "cluster.json")
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path) // all of it or nothing, whenever we are killed
-}
-
-// lock makes this process the only one that runs the cluster. The kernel lets go of the lock when the process
-// ends, however it ends.
+// lock makes this process the only one that runs the cluster. The lock is a file beside the directory, with the number
+// of the process in it. The kernel lets go of it when the process ends, however it ends.
 func lock(dir string) (release func(), err error) {
-	path := filepath.Join(dir, "lock")
-	for range 100 { // a cluster that is going down may take the directory away under our hands, or the lock
-		if err = os.MkdirAll(dir, 0o755); err != nil {
-			err = fmt.Errorf("make the directory for the state: %w", err)
-			continue
-		}
-		var file *os.File
-		if file, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644); err != nil {
-			continue
+	path := dir + ".lock"
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the directory for the state: %w", err)
+	}
+	for {
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return nil, err
 		}
 		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 			file.Close()
-			return nil, fmt.Errorf("cluster %q runs already: stop it with `mini-k8s down --name %[1]s`, or start another with --name", filepath.Base(dir))
+			return nil, fmt.Errorf("cluster %q runs already: stop it with `mini-k8s down --name %[1]s`, or start another with --name",
+				filepath.Base(dir))
 		}
-		if isAt(path, file) {
-			file.Truncate(0)
-			fmt.Fprintln(file, os.Getpid())
-			return func() { file.Close() }, nil
+		if !isAt(path, file) { // who had it has removed it, after we had opened it
+			file.Close()
+			continue
 		}
-		file.Close()
-		err = fmt.Errorf("%s does not stay", path)
+		file.Truncate(0)
+		fmt.Fprintln(file, os.Getpid())
+		return func() {
+			if isAt(path, file) { // it is not if it was released already
+				os.Remove(path)
+			}
+			file.Close()
+		}, nil
 	}
-	return nil, err
 }
 
 // isAt reports whether the path still leads to the file that was opened there.
@@ -149,32 +127,8 @@ func isAt(path string, file *os.File) bool {
 	return err == nil && os.SameFile(opened, now)
 }
 
-// removeState removes the directory, and the lock last: whoever gets the next one finds nothing old.
-func removeState(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	failures := []error{err}
-	for _, entry := range entries {
-		if entry.Name() != "lock" {
-			failures = append(failures, os.RemoveAll(filepath.Join(dir, entry.Name())))
-		}
-	}
-	if err := errors.Join(failures...); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(filepath.Join(dir, "lock")); err != nil {
-		return err
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) { // not empty: the next is there
-		return err
-	}
-	return nil
-}
-
 func isRunning(dir string) bool {
-	file, err := os.Open(filepath.Join(dir, "lock"))
+	file, err := os.Open(dir + ".lock")
 	if err != nil {
 		return false
 	}
@@ -182,15 +136,71 @@ func isRunning(dir string) bool {
 	return syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
 }
 
-// runner returns the process that runs the cluster.
-func runner(dir string) (*os.Process, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "lock"))
-	if err != nil {
-		return nil, err
+// settings are what a cluster was started with; the next `up` of the name goes on with them.
+type settings struct {
+	Listen      string `json:"listen"`
+	ClusterCIDR string `json:"clusterCIDR"`
+	Runtime     string `json:"runtime"`
+}
+
+// chooseAddresses takes those of the last run of this name, those that were asked for, or the first free ones. Of a
+// last run only the API server's can be changed: the pods have theirs.
+func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) {
+	const way = "go on with that, or remove it first with `mini-k8s down --name %s`"
+	switch old := c.settings; {
+	case !c.existed:
+		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR)}
+		if c.docker != nil {
+			c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR)
+		}
+	case c.Runtime != old.Runtime:
+		err = fmt.Errorf("cluster %q was started with --runtime %s: "+way, c.Name, old.Runtime, c.Name)
+	case c.ClusterCIDR != "" && c.ClusterCIDR != old.ClusterCIDR:
+		err = fmt.Errorf("cluster %q was started with --cluster-cidr %s: "+way, c.Name, old.ClusterCIDR, c.Name)
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
-		return nil, fmt.Errorf("%s does not tell which process runs the cluster", filepath.Join(dir, "lock"))
+		return "", err
 	}
-	return os.FindProcess(pid)
+	c.settings.Listen = cmp.Or(c.Listen, c.settings.Listen) // if empty, the master finds a port
+	return "pods in " + c.settings.ClusterCIDR, c.settings.save(c.dir)
+}
+
+// nodeBits returns how long the prefix of each node's range is: a /24, or less if there are many (hollow) nodes. It
+// is 0 if there are too many.
+func nodeBits(cluster netip.Prefix, nodes int) int {
+	for bits := master.DefaultNodeBits; bits <= 30; bits++ {
+		if 1<<(bits-cluster.Bits()) > nodes {
+			return bits
+		}
+	}
+	return 0
+}
+
+// loadSettings refuses the directory of a `mini-k8s master` or worker, whose default may be the same: it is not ours
+// to go on with, or to remove.
+func loadSettings(dir string) (s settings, exists bool, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, theirs := range []string{"state.db", "node.key"} {
+			if _, err := os.Stat(filepath.Join(dir, theirs)); err == nil {
+				return s, true, fmt.Errorf("%s holds the state of a `mini-k8s master` or worker: choose another --name, or remove it yourself", dir)
+			}
+		}
+		return s, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		err = fmt.Errorf("read what the cluster was started with: %w", err)
+	}
+	return s, true, err
+}
+
+func (s settings) save(dir string) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return pki.WritePrivate(filepath.Join(dir, "cluster.json"), data)
 }

@@ -14,15 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/images"
@@ -30,21 +27,14 @@ import (
 	"workshop/mini-k8s/master/apiserver"
 	"workshop/mini-k8s/pki"
 	"workshop/mini-k8s/worker"
-	"workshop/mini-k8s/worker/network"
 
 	docker "github.com/docker/docker/client"
-	corev1 "k8s.io/api/core/v1"
 )
 
 // Runtimes that a cluster's pods can have.
 const (
 	Docker = "docker"
 	Hollow = "hollow"
-)
-
-const (
-	readyTimeout = 90 * time.Second
-	demoTimeout  = 2 * time.Minute
 )
 
 // Options of a cluster.
@@ -56,6 +46,7 @@ type Options struct {
 	ClusterCIDR string // the pods' addresses; the first /16 from 10.244.0.0 that nobody uses if empty
 	Demo        bool   // deploy the demo application
 	Out         io.Writer
+	Log         func(io.Writer) // takes the cluster's log file, from when it is open; may be nil
 }
 
 // Cluster is a cluster that runs in this process.
@@ -65,54 +56,71 @@ type Cluster struct {
 	existed  bool           // there is a last run to go on with
 	settings settings       // of it, or those that were chosen
 	docker   *docker.Client // nil if hollow
-	listener net.Listener   // of the API server, from when its port was chosen until the master has it; else nil
 	master   *master.Master
 	workers  []*worker.Worker
-	running  chan error // the end of all components
-	stop     context.CancelFunc
+	stop     context.CancelFunc // of master and workers; nil before they run
+	ended    chan struct{}      // closed when they have ended
+	failure  error              // why they ended, if nobody stopped them; read it when they have ended
 	release  func()
-	progress *progress
 }
 
 // Up starts a cluster and returns when it is ready, and its demo, if wanted, is running. The caller must call Down,
 // or Wait and then Down. If Up fails, it leaves nothing behind that was not there before.
 func Up(ctx context.Context, options Options) (*Cluster, error) {
-	c := &Cluster{Options: options, dir: Dir(options.Name), progress: &progress{out: options.Out}}
-	err := c.check(ctx)
-	if err == nil {
-		c.release, err = lock(c.dir)
-	}
-	if err != nil {
-		c.disconnect()
+	c := &Cluster{Options: options, dir: Dir(options.Name)}
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	c.settings, c.existed, err = loadSettings(c.dir) // again: now nobody else changes them
-	if err == nil {
+	var err error
+	if c.release, err = lock(c.dir); err != nil {
+		return nil, err
+	}
+	if c.settings, c.existed, err = loadSettings(c.dir); err == nil {
 		err = c.start(ctx)
 	}
 	if err == nil {
 		return c, nil
 	}
 	c.halt()
-	if c.listener != nil {
-		c.listener.Close()
-	}
 	if !c.existed {
 		err = errors.Join(err, c.remove())
 	}
-	c.disconnect()
-	c.release()
+	c.close()
 	return nil, err
+}
+
+// check refuses what cannot work before anything is made.
+func (c *Cluster) check() error {
+	if c.Nodes < 1 {
+		return fmt.Errorf("--nodes %d: a cluster has at least one", c.Nodes)
+	}
+	if c.Runtime != Docker && c.Runtime != Hollow {
+		return fmt.Errorf("--runtime %q: use %s or %s", c.Runtime, Docker, Hollow)
+	}
+	if c.ClusterCIDR != "" {
+		prefix, err := master.ParseClusterCIDR(c.ClusterCIDR)
+		if err != nil {
+			return err
+		}
+		c.ClusterCIDR = prefix.String() // one way to write it
+	}
+	return checkName(c.Name)
 }
 
 // start is the table of contents of a cluster.
 func (c *Cluster) start(ctx context.Context) error {
+	if err := c.makeDir(); err != nil {
+		return err
+	}
+	if err := c.openDocker(ctx); err != nil {
+		return err
+	}
 	for _, step := range []struct {
 		what   string
 		wanted bool
-		do     func(context.Context) (string, error)
+		do     func(context.Context) (note string, err error)
 	}{
-		{"Choosing port and addresses", true, c.chooseAddresses},
+		{"Choosing addresses", true, c.chooseAddresses},
 		{"Making the images", c.docker != nil, c.makeImages},
 		{"Starting the master", true, c.startMaster},
 		{fmt.Sprintf("Starting %d workers", c.Nodes), true, c.startWorkers},
@@ -124,71 +132,39 @@ func (c *Cluster) start(ctx context.Context) error {
 		if !step.wanted {
 			continue
 		}
-		if err := c.progress.step(step.what, func() (string, error) { return step.do(ctx) }); err != nil {
-			return err
+		if err := c.tell(step.what, func() (string, error) { return step.do(ctx) }); err != nil {
+			return errors.Join(err, ctx.Err()) // that it was interrupted, whatever the step has made of that
 		}
 	}
 	return nil
 }
 
-// check refuses what cannot work before anything is made.
-func (c *Cluster) check(ctx context.Context) error {
-	if !validName.MatchString(c.Name) {
-		return fmt.Errorf("--name %q: use up to 20 of a-z, 0-9 and -, not at the ends", c.Name)
-	}
-	if c.Nodes < 1 {
-		return fmt.Errorf("--nodes %d: a cluster has at least one", c.Nodes)
-	}
-	if c.ClusterCIDR != "" {
-		p, err := netip.ParsePrefix(c.ClusterCIDR)
-		if err != nil || !p.Addr().Is4() || p.Bits() > 22 {
-			return fmt.Errorf("--cluster-cidr %q: use an IPv4 range of a /22 or larger, such as 10.244.0.0/16", c.ClusterCIDR)
-		}
-		c.ClusterCIDR = p.Masked().String()
-	}
-	_, existed, err := loadSettings(c.dir)
+// tell does a thing and tells a person what it is, how long it took, and how it went, where that is worth a word.
+func (c *Cluster) tell(what string, do func() (note string, err error)) error {
+	start := time.Now()
+	fmt.Fprintf(c.Out, "  %-34s", what)
+	note, err := do()
 	if err != nil {
+		fmt.Fprintln(c.Out, "failed")
 		return err
 	}
-	switch c.Runtime {
-	case Hollow:
-		return nil
-	case Docker:
-	default:
-		return fmt.Errorf("--runtime %q: use %s or %s", c.Runtime, Docker, Hollow)
-	}
-	if c.docker, err = ConnectDocker(ctx); err != nil || existed {
-		return err
-	}
-	// Docker is the machine's, the state is the user's.
-	if others, err := network.Exists(ctx, c.docker, c.Name); err != nil || !others {
-		return err
-	}
-	return fmt.Errorf("Docker has networks of a cluster %[1]q whose state is not in %[2]s: choose another --name, or remove it as the user who "+
-		"started it (and with the same $MINI_K8S_HOME). If its state is lost, remove it with\n"+
-		"  docker rm -f $(docker ps -aq --filter label=mini-k8s.cluster=%[1]s)\n"+
-		"  docker network rm $(docker network ls -q --filter label=mini-k8s.cluster=%[1]s)", c.Name, c.dir)
+	fmt.Fprintf(c.Out, "%5.2f s   %s\n", time.Since(start).Seconds(), note)
+	return nil
 }
 
-// ConnectDocker returns a client of the Docker daemon, if there is one that answers and is new enough.
-func ConnectDocker(ctx context.Context) (*docker.Client, error) {
-	const way = "start it (`make docker` installs and starts one on Debian and Ubuntu), or run simulated pods with --runtime hollow"
-	d, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation())
-	if err != nil {
-		return nil, fmt.Errorf("connect to Docker: %w", err)
+// makeDir makes the directory for the state, and the log in it.
+func (c *Cluster) makeDir() error {
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return fmt.Errorf("make the directory for the state: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	ping, err := d.Ping(ctx)
-	if err != nil {
-		d.Close()
-		if errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied") {
-			return nil, fmt.Errorf("Docker is there, but you may not use it: run this with sudo, or join the group docker (%w)", err)
-		}
-		return nil, fmt.Errorf("Docker does not answer: %s (%w)", way, err)
+	if c.Log == nil {
+		return nil
 	}
-	d.NegotiateAPIVersionPing(ping) // now: the client's event stream reads the version while another call may find it out
-	return d, nil
+	file, err := os.OpenFile(filepath.Join(c.dir, "mini-k8s.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		c.Log(file)
+	}
+	return err
 }
 
 func (c *Cluster) makeImages(ctx context.Context) (string, error) {
@@ -199,56 +175,39 @@ func (c *Cluster) makeImages(ctx context.Context) (string, error) {
 	return strings.Join(names, ", "), images.Ensure(ctx, c.docker, images.All()...)
 }
 
-// startMaster starts what runs in this process until halt.
+// startMaster starts the master, and the workers with it. They run in this process until halt.
 func (c *Cluster) startMaster(ctx context.Context) (string, error) {
-	cidr, err := netip.ParsePrefix(c.settings.ClusterCIDR)
+	cidr, err := master.ParseClusterCIDR(c.settings.ClusterCIDR)
 	if err != nil {
-		return "", fmt.Errorf("the range of the pods' addresses: %w", err)
+		return "", err
 	}
 	bits := nodeBits(cidr, c.Nodes)
 	if bits == 0 {
 		return "", fmt.Errorf("%s has no room for %d nodes: choose a larger range with --cluster-cidr, or fewer --nodes", cidr, c.Nodes)
 	}
-	m, err := master.New(ctx, master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, Listener: c.listener, ClusterCIDR: cidr, NodeBits: bits})
+	c.master, err = master.New(ctx, master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, NodeBits: bits})
 	if err != nil {
 		return "", err
 	}
-	c.listener = nil // it is the master's now
-	path := filepath.Join(c.dir, "kubeconfig")
-	if err := m.WriteKubeconfig(path); err != nil {
-		return "", errors.Join(err, m.Close())
-	}
-	giveToCaller(path)
-	c.master = m
-	for i := range c.Nodes {
-		w, err := c.newWorker(fmt.Sprintf("node-%d", i+1))
-		if err != nil {
-			return "", errors.Join(err, c.close())
-		}
-		c.workers = append(c.workers, w)
-	}
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c.stop, c.running = stop, make(chan error, 1)
-	go func() { c.running <- c.run(background) }()
-	return m.URL(), nil
-}
-
-// run runs the master and the workers.
-func (c *Cluster) run(ctx context.Context) error {
+	c.settings.Listen = c.master.Address()
+	err = errors.Join(c.settings.save(c.dir), c.master.WriteKubeconfig(c.Kubeconfig()))
+	giveToCaller(c.Kubeconfig())
 	components := []control.Component{{Name: "master", Run: c.master.Run}}
-	for _, w := range c.workers {
-		components = append(components, control.Component{Name: w.Node, Run: w.Run})
+	for i := 0; i < c.Nodes && err == nil; i++ {
+		var w *worker.Worker
+		if w, err = c.newWorker(fmt.Sprintf("node-%d", i+1)); err == nil {
+			c.workers = append(c.workers, w)
+			components = append(components, control.Component{Name: w.Node, Run: w.Run})
+		}
 	}
-	return control.Run(ctx, components...)
-}
-
-// close gives back what the master and the workers hold, when they do not run.
-func (c *Cluster) close() error {
-	failures := []error{c.master.Close()}
-	for _, w := range c.workers {
-		failures = append(failures, w.Close())
-	}
-	return errors.Join(failures...)
+	// Also after a failure: what runs gives back, when it is stopped, what it has opened.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stop, c.ended = stop, make(chan struct{})
+	go func() {
+		defer close(c.ended)
+		c.failure = control.Run(background, components...)
+	}()
+	return c.master.URL(), err
 }
 
 func (c *Cluster) newWorker(name string) (*worker.Worker, error) {
@@ -265,59 +224,6 @@ func (c *Cluster) newWorker(name string) (*worker.Worker, error) {
 		Cluster: c.Name, Node: name, Address: address, TLS: tls, Docker: c.docker, ClusterCIDR: c.settings.ClusterCIDR,
 		Client: c.master.Client(apiserver.User(pki.NodePrefix+name), name),
 	})
-}
-
-// startWorkers waits until all nodes are ready: they have been starting since the master runs.
-func (c *Cluster) startWorkers(ctx context.Context) (string, error) {
-	waiting := map[string]*worker.Worker{}
-	for _, w := range c.workers {
-		waiting[w.Node] = w
-	}
-	err := waitFor(ctx, c, readyTimeout, func(node *corev1.Node) bool {
-		w := waiting[node.Name]
-		if w == nil || node.Status.DaemonEndpoints.KubeletEndpoint.Port != w.Port() {
-			return len(waiting) == 0 // with another port it is what the last run has said
-		}
-		for _, condition := range node.Status.Conditions {
-			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-				delete(waiting, node.Name)
-			}
-		}
-		return len(waiting) == 0
-	})
-	if err != nil {
-		return "", fmt.Errorf("wait for the workers, of which %d are not ready: %w", len(waiting), err)
-	}
-	note := "all ready"
-	if c.docker == nil {
-		note += "; hollow: their pods are simulated"
-	}
-	return note, nil
-}
-
-// waitFor watches the objects of a kind until done says so of one, the cluster ends, or the time is up.
-func waitFor[T api.Object](ctx context.Context, c *Cluster, timeout time.Duration, done func(T) bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("that takes longer than %v", timeout))
-	defer cancel()
-	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	go func() {
-		if err := c.Wait(ctx); err != nil {
-			giveUp(err)
-		}
-	}()
-	for ctx.Err() == nil {
-		for event, err := range client.Of[T](c.Client()).Watch(ctx, client.Selection{}, "") {
-			if err != nil {
-				break
-			}
-			if done(event.Object) {
-				return nil
-			}
-		}
-		control.Sleep(ctx, 50*time.Millisecond)
-	}
-	return context.Cause(ctx)
 }
 
 // Client returns an admin's client of the cluster.

@@ -71,6 +71,7 @@ func TestClusterWithNothingToDoWritesNothingButHeartbeats(t *testing.T) {
 func TestDeploymentLivesAndDiesWithTheWholeControlPlane(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
 		stops := startAll(bench, "node-1", "node-2", "node-3")
+		mastertest.Settle() // or else the pods go to the nodes that are there first
 		mastertest.Create(t, bench.Client, mastertest.Deployment("web", 9, "hello:1"))
 		mastertest.Settle()
 		perNode := map[string]int{}

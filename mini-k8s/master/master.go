@@ -11,7 +11,7 @@ package master
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"workshop/mini-k8s/client"
@@ -34,128 +35,141 @@ import (
 	"workshop/mini-k8s/pki"
 )
 
-// Defaults of a master's Config.
 const (
-	DefaultListen      = "127.0.0.1:6443"
 	DefaultClusterCIDR = "10.244.0.0/16"
 	DefaultNodeBits    = 24
-)
-
-const (
+	// firstPort is the API server's, or else the next one that nobody listens on.
+	firstPort = 6443
 	// history is how long changes can be watched from, and looked at, after they were made.
-	history         = time.Hour
-	compactEvery    = 5 * time.Minute
-	shutdownTimeout = 5 * time.Second
+	history      = time.Hour
+	compactEvery = 5 * time.Minute
 )
 
 // Config says where a master keeps its state and where it is reached.
 type Config struct {
 	Name        string       // of the cluster
 	Dir         string       // for the state: made if missing, readable by its owner only
-	Listen      string       // address and port, DefaultListen if empty
-	Listener    net.Listener // the API server's port, if it is open already: it becomes the master's
+	Listen      string       // address and port; the first free port from 6443 on the loopback if empty
 	Hosts       []string     // more names and addresses under which clients reach it
 	ClusterCIDR netip.Prefix // DefaultClusterCIDR if zero
 	NodeBits    int          // DefaultNodeBits if 0
-	NodeGrace   time.Duration
 }
 
 // Master is a control plane.
 type Master struct {
 	Config
-	CA       *pki.CA
-	store    *store.SQLite
-	server   *apiserver.Server
-	listener net.Listener
-	http     *http.Server
+	CA     *pki.CA
+	store  *store.SQLite
+	server *apiserver.Server
+	tls    *tls.Config // of the API server, also when it calls kubelets
+	port   net.Listener
 }
 
-// New opens the state and the port; nothing is served until Run. The caller must call Run or Close.
-func New(ctx context.Context, config Config) (*Master, error) {
-	if config.Listen == "" {
-		config.Listen = DefaultListen
-	}
+// New opens the state and the port; nothing is served until Run, which closes them.
+func New(ctx context.Context, config Config) (_ *Master, err error) {
 	if !config.ClusterCIDR.IsValid() {
 		config.ClusterCIDR = netip.MustParsePrefix(DefaultClusterCIDR)
 	}
 	if config.NodeBits == 0 {
 		config.NodeBits = DefaultNodeBits
 	}
-	if err := os.MkdirAll(config.Dir, 0o755); err != nil {
+	m := &Master{Config: config}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	if err := os.MkdirAll(m.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the directory for the state: %w", err)
 	}
-	ca, err := pki.LoadOrCreate(filepath.Join(config.Dir, "pki"))
-	if err != nil {
-		return nil, err
-	}
-	m := &Master{Config: config, CA: ca, listener: config.Listener}
-	if m.listener == nil {
-		m.listener, err = net.Listen("tcp", config.Listen)
-	}
-	if err != nil {
+	if m.port, err = listen(m.Listen); err != nil {
 		return nil, fmt.Errorf("open the API server's port (choose another with --listen): %w", err)
 	}
-	if err := m.assemble(ctx); err != nil {
-		m.Close()
+	if m.store, err = store.OpenSQLite(filepath.Join(m.Dir, "state.db")); err != nil {
 		return nil, err
 	}
-	return m, nil
+	if m.CA, err = pki.LoadOrCreate(filepath.Join(m.Dir, "pki")); err != nil {
+		return nil, err
+	}
+	host, _, _ := net.SplitHostPort(m.Listen)
+	pair, err := m.CA.Issue("component:apiserver", append([]string{"localhost", "127.0.0.1", host}, m.Hosts...)...)
+	if err != nil {
+		return nil, err
+	}
+	if m.tls, err = pki.ServerTLS(m.CA.CertPEM, pair); err != nil {
+		return nil, err
+	}
+	kubelets := &http.Client{Transport: &http.Transport{TLSClientConfig: m.tls, TLSHandshakeTimeout: 10 * time.Second}}
+	if m.server, err = apiserver.New(ctx, apiserver.Config{Store: m.store, CA: m.CA, Kubelet: kubelets}); err != nil {
+		return nil, err
+	}
+	return m, m.publishInfo(ctx)
 }
 
-// assemble puts the API server over the store and behind the port.
-func (m *Master) assemble(ctx context.Context) error {
-	var err error
-	if m.store, err = store.OpenSQLite(filepath.Join(m.Dir, "state.db")); err != nil {
-		return err
+// listen opens the port that is asked for, or the first one that is free.
+func listen(address string) (port net.Listener, err error) {
+	if address != "" {
+		return net.Listen("tcp", address)
 	}
-	own, err := m.CA.Issue("component:apiserver", append([]string{"localhost", "127.0.0.1", hostOf(m.Listen)}, m.Hosts...)...)
-	if err != nil {
-		return err
+	for number := firstPort; number < firstPort+100; number++ {
+		if port, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(number))); err == nil {
+			break
+		}
 	}
-	toKubelets, err := pki.ClientTLS(m.CA.CertPEM, own)
-	if err != nil {
-		return err
-	}
-	m.server, err = apiserver.New(ctx, apiserver.Config{Store: m.store, CA: m.CA,
-		Kubelet: &http.Client{Transport: &http.Transport{TLSClientConfig: toKubelets, TLSHandshakeTimeout: 10 * time.Second}}})
-	if err != nil {
-		return err
-	}
-	if err := m.publishInfo(ctx); err != nil {
-		return err
-	}
-	serving, err := pki.ServerTLS(m.CA.CertPEM, own)
-	if err != nil {
-		return err
-	}
-	serving.NextProtos = []string{"h2", "http/1.1"}
-	m.http = &http.Server{Handler: m.server.Handler(), TLSConfig: serving, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)}
-	return nil
+	return port, err
 }
 
-// Close gives the port and the state back, for a master that does not run.
-func (m *Master) Close() error {
-	var failures []error
-	if m.listener != nil {
-		failures = append(failures, m.listener.Close())
+// Run serves and runs all loops until the context ends.
+func (m *Master) Run(ctx context.Context) error {
+	defer m.close()
+	deps := control.NewDeps(m.Client("component:master", "master"), "master")
+	nodes := node.Config{ClusterCIDR: m.ClusterCIDR, NodeBits: m.NodeBits}
+	return control.Run(ctx, []control.Component{
+		{Name: "API server", Run: m.serve},
+		{Name: "history", Run: m.compact},
+		{Name: "shared caches", Run: deps.Run},
+		{Name: "scheduler", Run: scheduler.New(deps).Run},
+		{Name: "replicaset controller", Run: replicaset.New(deps).Run},
+		{Name: "deployment controller", Run: deployment.New(deps).Run},
+		{Name: "node controller", Run: node.New(deps, nodes).Run},
+		{Name: "garbage collector", Run: garbage.New(deps).Run},
+		{Name: "namespace controller", Run: namespace.New(deps).Run},
+	}...)
+}
+
+// serve answers requests from the network.
+func (m *Master) serve(ctx context.Context) error {
+	return pki.Serve(ctx, m.port, m.tls, m.server.Handler())
+}
+
+// compact forgets changes that are older than the history that is kept.
+func (m *Master) compact(ctx context.Context) error {
+	var marks []int64 // the revisions of the last hour, the oldest first
+	for ctx.Err() == nil {
+		control.Sleep(ctx, compactEvery)
+		_, revision, err := m.store.List(ctx, "no such key/")
+		if err != nil {
+			continue // the next time will do
+		}
+		if marks = append(marks, revision); len(marks) <= int(history/compactEvery) {
+			continue
+		}
+		if err := m.store.Compact(ctx, marks[0]); err != nil && ctx.Err() == nil {
+			slog.Warn("cannot compact the history", "reason", err)
+		}
+		marks = marks[1:]
+	}
+	return ctx.Err()
+}
+
+// close gives the port and the state back.
+func (m *Master) close() {
+	if m.port != nil {
+		m.port.Close()
 	}
 	if m.store != nil {
-		failures = append(failures, m.store.Close())
+		m.store.Close() // what was acknowledged is in the file already
 	}
-	return errors.Join(failures...)
-}
-
-// URL returns where the API server is reached from this machine.
-func (m *Master) URL() string { return "https://" + reachable(m.listener.Addr().String()) }
-
-// JoinURL returns where workers on other machines reach the API server.
-func (m *Master) JoinURL() string {
-	host, port, _ := net.SplitHostPort(m.listener.Addr().String())
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() && len(m.Hosts) > 0 {
-		host = m.Hosts[0]
-	}
-	return "https://" + net.JoinHostPort(host, port)
 }
 
 // Client returns a client for a user in this process. It needs no network, and works as soon as Run does.
@@ -172,81 +186,35 @@ func (m *Master) WriteKubeconfig(path string) error {
 	return pki.Kubeconfig{Cluster: m.Name, Server: m.URL(), CAPEM: m.CA.CertPEM, User: "admin", Pair: pair}.Write(path)
 }
 
-// Run serves and runs all loops until the context ends, and closes what New opened.
-func (m *Master) Run(ctx context.Context) error {
-	deps := control.NewDeps(m.Client("component:master", "master"), "master")
-	err := control.Run(ctx,
-		control.Component{Name: "API server", Run: m.serve},
-		control.Component{Name: "history", Run: m.compact},
-		control.Component{Name: "shared caches", Run: deps.Run},
-		control.Component{Name: "scheduler", Run: scheduler.New(deps).Run},
-		control.Component{Name: "replicaset controller", Run: replicaset.New(deps).Run},
-		control.Component{Name: "deployment controller", Run: deployment.New(deps).Run},
-		control.Component{Name: "node controller", Run: node.New(deps, node.Config{
-			ClusterCIDR: m.ClusterCIDR, NodeBits: m.NodeBits, Grace: m.NodeGrace}).Run},
-		control.Component{Name: "garbage collector", Run: garbage.New(deps).Run},
-		control.Component{Name: "namespace controller", Run: namespace.New(deps).Run},
-	)
-	return errors.Join(err, m.store.Close())
-}
+// Address returns where the API server listens, with the port that it has got.
+func (m *Master) Address() string { return m.port.Addr().String() }
 
-// serve answers requests from the network.
-func (m *Master) serve(ctx context.Context) error {
-	m.http.BaseContext = func(net.Listener) context.Context { return ctx } // ends the watches with us
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		<-ctx.Done()
-		timeout, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-		defer cancel()
-		if m.http.Shutdown(timeout) != nil {
-			m.http.Close()
-		}
-	}()
-	err := m.http.ServeTLS(m.listener, "", "")
-	if errors.Is(err, http.ErrServerClosed) {
-		<-stopped
-		return nil
+// URL returns where the API server is reached from this machine: who listens everywhere is at the loopback as well.
+func (m *Master) URL() string { return m.url("127.0.0.1") }
+
+// JoinURL returns where workers on other machines reach the API server.
+func (m *Master) JoinURL() string {
+	if len(m.Hosts) > 0 {
+		return m.url(m.Hosts[0])
 	}
-	return err
+	return m.url("<this machine>")
 }
 
-// compact forgets changes that are older than the history that is kept.
-func (m *Master) compact(ctx context.Context) error {
-	var marks []mark
-	for ctx.Err() == nil {
-		control.Sleep(ctx, compactEvery)
-		_, revision, err := m.store.List(ctx, "no such key/")
-		if err != nil {
-			continue // the next time will do
-		}
-		marks = append(marks, mark{revision, time.Now()})
-		for len(marks) > 1 && time.Since(marks[0].at) > history {
-			if err := m.store.Compact(ctx, marks[0].revision); err != nil && ctx.Err() == nil {
-				slog.Warn("cannot compact the history", "reason", err)
-			}
-			marks = marks[1:]
-		}
+// url names a host for a server that listens everywhere.
+func (m *Master) url(everywhere string) string {
+	at := m.port.Addr().(*net.TCPAddr)
+	host := at.IP.String()
+	if at.IP.IsUnspecified() {
+		host = everywhere
 	}
-	return ctx.Err()
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
 
-// mark says which revision the store had at a time.
-type mark struct {
-	revision int64
-	at       time.Time
-}
-
-func hostOf(address string) string {
-	host, _, _ := net.SplitHostPort(address)
-	return host
-}
-
-// reachable turns a listener's address into one to connect to: who listens everywhere is at the loopback as well.
-func reachable(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if ip, parseErr := netip.ParseAddr(host); err == nil && parseErr == nil && ip.IsUnspecified() {
-		return net.JoinHostPort("127.0.0.1", port)
+// ParseClusterCIDR reads a range of addresses that is large enough for the pods of a cluster.
+func ParseClusterCIDR(text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 22 {
+		return prefix, fmt.Errorf("--cluster-cidr %q: use an IPv4 range of a /22 or larger, such as %s", text, DefaultClusterCIDR)
 	}
-	return address
+	return prefix.Masked(), nil
 }

@@ -1,11 +1,11 @@
 package pki
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"sigs.k8s.io/yaml"
 )
@@ -19,57 +19,45 @@ type Kubeconfig struct {
 	Pair    Pair
 }
 
-// The parts of the file that are used here.
+// kubeconfigFile is the part of the format that is used here.
 type kubeconfigFile struct {
-	APIVersion     string         `json:"apiVersion"`
-	Kind           string         `json:"kind"`
-	Clusters       []namedCluster `json:"clusters"`
-	Users          []namedUser    `json:"users"`
-	Contexts       []namedContext `json:"contexts"`
-	CurrentContext string         `json:"current-context"`
+	APIVersion     string  `json:"apiVersion"`
+	Kind           string  `json:"kind"`
+	Clusters       []entry `json:"clusters"`
+	Users          []entry `json:"users"`
+	Contexts       []entry `json:"contexts"`
+	CurrentContext string  `json:"current-context"`
 }
 
-type namedCluster struct {
+// entry is a cluster, a user, or a context: a cluster with a user. What are bytes here is base64 in the file.
+type entry struct {
 	Name    string `json:"name"`
 	Cluster struct {
 		Server string `json:"server"`
-		CA     string `json:"certificate-authority-data"`
-	} `json:"cluster"`
-}
-
-type namedUser struct {
-	Name string `json:"name"`
+		CA     []byte `json:"certificate-authority-data"`
+	} `json:"cluster,omitzero"`
 	User struct {
-		Cert string `json:"client-certificate-data"`
-		Key  string `json:"client-key-data"`
-	} `json:"user"`
-}
-
-type namedContext struct {
-	Name    string `json:"name"`
+		Cert []byte `json:"client-certificate-data"`
+		Key  []byte `json:"client-key-data"`
+	} `json:"user,omitzero"`
 	Context struct {
 		Cluster string `json:"cluster"`
 		User    string `json:"user"`
-	} `json:"context"`
+	} `json:"context,omitzero"`
 }
 
 // Write keeps the kubeconfig in a file that only its owner can read.
 func (k Kubeconfig) Write(path string) error {
-	file := kubeconfigFile{APIVersion: "v1", Kind: "Config", Clusters: make([]namedCluster, 1), Users: make([]namedUser, 1), Contexts: make([]namedContext, 1)}
-	encode := base64.StdEncoding.EncodeToString
-	cluster, user, context := &file.Clusters[0], &file.Users[0], &file.Contexts[0]
-	cluster.Name, cluster.Cluster.Server, cluster.Cluster.CA = k.Cluster, k.Server, encode(k.CAPEM)
-	user.Name, user.User.Cert, user.User.Key = k.Cluster+"-"+k.User, encode(k.Pair.Cert), encode(k.Pair.Key)
-	context.Name, context.Context.Cluster, context.Context.User = k.Cluster, cluster.Name, user.Name
-	file.CurrentContext = context.Name
-	data, err := yaml.Marshal(file)
+	cluster, user, context := entry{Name: k.Cluster}, entry{Name: k.Cluster + "-" + k.User}, entry{Name: k.Cluster}
+	cluster.Cluster.Server, cluster.Cluster.CA = k.Server, k.CAPEM
+	user.User.Cert, user.User.Key = k.Pair.Cert, k.Pair.Key
+	context.Context.Cluster, context.Context.User = cluster.Name, user.Name
+	data, err := yaml.Marshal(kubeconfigFile{APIVersion: "v1", Kind: "Config", CurrentContext: context.Name,
+		Clusters: []entry{cluster}, Users: []entry{user}, Contexts: []entry{context}})
+	if err == nil {
+		err = WritePrivate(path, data)
+	}
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
-	}
-	if err := writePrivate(path, data); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	return nil
@@ -77,40 +65,45 @@ func (k Kubeconfig) Write(path string) error {
 
 // ReadKubeconfig reads the current context of a kubeconfig file, with certificates in the file itself.
 func ReadKubeconfig(path string) (Kubeconfig, error) {
-	var k Kubeconfig
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return k, err
+		return Kubeconfig{}, err
 	}
 	var file kubeconfigFile
 	if err := yaml.Unmarshal(data, &file); err != nil {
-		return k, fmt.Errorf("%s is not a kubeconfig: %w", path, err)
+		return Kubeconfig{}, fmt.Errorf("%s is not a kubeconfig: %w", path, err)
 	}
-	for _, context := range file.Contexts {
-		if context.Name != file.CurrentContext {
-			continue
-		}
-		for _, cluster := range file.Clusters {
-			if cluster.Name == context.Context.Cluster {
-				k.Cluster, k.Server = cluster.Name, cluster.Cluster.Server
-				k.CAPEM, err = base64.StdEncoding.DecodeString(cluster.Cluster.CA)
-			}
-		}
-		for _, user := range file.Users {
-			if user.Name == context.Context.User {
-				var certErr, keyErr error
-				k.User = user.Name
-				k.Pair.Cert, certErr = base64.StdEncoding.DecodeString(user.User.Cert)
-				k.Pair.Key, keyErr = base64.StdEncoding.DecodeString(user.User.Key)
-				err = errors.Join(err, certErr, keyErr)
-			}
-		}
+	context := find(file.Contexts, file.CurrentContext).Context
+	cluster, user := find(file.Clusters, context.Cluster), find(file.Users, context.User)
+	if cluster.Cluster.Server == "" || len(user.User.Cert) == 0 {
+		return Kubeconfig{}, fmt.Errorf("kubeconfig %s: its current context names no cluster of mini-k8s", path)
 	}
-	if err == nil && (k.Server == "" || len(k.Pair.Cert) == 0) {
-		err = errors.New("its current context names no cluster of mini-k8s")
+	return Kubeconfig{Cluster: cluster.Name, Server: cluster.Cluster.Server, CAPEM: cluster.Cluster.CA,
+		User: user.Name, Pair: Pair{Cert: user.User.Cert, Key: user.User.Key}}, nil
+}
+
+// find returns the entry of the name, or an empty one.
+func find(entries []entry, name string) entry {
+	if at := slices.IndexFunc(entries, func(e entry) bool { return e.Name == name }); at >= 0 {
+		return entries[at]
 	}
+	return entry{}
+}
+
+// WritePrivate writes a file that only its owner can read, all of it or nothing, also in the place of one that
+// others could read. It makes the directory, if that is missing.
+func WritePrivate(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // of mode 0600
 	if err != nil {
-		return k, fmt.Errorf("read kubeconfig %s: %w", path, err)
+		return err
 	}
-	return k, nil
+	defer os.Remove(file.Name())
+	_, err = file.Write(data)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
 }

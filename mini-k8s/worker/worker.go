@@ -15,22 +15,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
-	"sync"
-	"time"
+	"sync/atomic"
 
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/images"
+	"workshop/mini-k8s/pki"
 	"workshop/mini-k8s/worker/kubelet"
 	"workshop/mini-k8s/worker/network"
 	"workshop/mini-k8s/worker/runtime"
 
 	docker "github.com/docker/docker/client"
 )
-
-// shutdownTimeout is how long requests have to end when the worker does.
-const shutdownTimeout = 5 * time.Second
 
 // Config says what a worker is and whom it works for.
 type Config struct {
@@ -48,47 +44,35 @@ type Config struct {
 // Worker is a node.
 type Worker struct {
 	Config
-	listener net.Listener
-	node     *kubelet.Node
-	kubelet  *kubelet.Kubelet
-
-	mu     sync.Mutex // guards below
-	podNet string     // the node's range, once it is known
-	ready  bool
-	why    string // not ready
+	port    net.Listener
+	node    *kubelet.Node
+	kubelet *kubelet.Kubelet
+	podCIDR string      // the node's range, set before the kubelet runs
+	ready   atomic.Bool // all that pods need is there
 }
 
-// New opens the kubelet's port; nothing runs until Run. The caller must call Run or Close.
+// New opens the kubelet's port; nothing runs until Run, which closes it.
 func New(config Config) (*Worker, error) {
-	w := &Worker{Config: config, why: "waiting for the master to give a range of pod addresses"}
+	w := &Worker{Config: config}
 	var err error
-	if w.listener, err = net.Listen("tcp", net.JoinHostPort(config.Address, "0")); err != nil {
-		return nil, fmt.Errorf("open the kubelet's port on %s: %w", config.Address, err)
+	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
+		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
 	}
-	_, port, _ := net.SplitHostPort(w.listener.Addr().String())
-	number, _ := strconv.ParseInt(port, 10, 32)
-	parts := kubelet.Config{Node: config.Node, Address: config.Address, Port: int32(number), Client: config.Client, Runtime: w.runtime()}
+	parts := kubelet.Config{Node: w.Node, Address: w.Address, Port: w.Port(), Client: w.Client, Runtime: w.runtime()}
 	w.node, w.kubelet = kubelet.NewNode(parts, w.isReady), kubelet.New(parts)
-	w.node.Labels = config.Labels
+	w.node.Labels = w.Labels
 	return w, nil
 }
 
-// Close gives the port back, for a worker that does not run.
-func (w *Worker) Close() error { return w.listener.Close() }
-
-// Port returns the kubelet's port, which the node tells in its status.
-func (w *Worker) Port() int32 { return w.kubelet.Port }
-
 func (w *Worker) runtime() runtime.Runtime {
 	if w.Docker == nil {
-		return runtime.NewHollow(runtime.HollowOptions{PodCIDR: func() string {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			return w.podNet
-		}})
+		return runtime.NewHollow(runtime.HollowOptions{PodCIDR: func() string { return w.podCIDR }})
 	}
 	return runtime.NewDocker(w.Docker, runtime.Options{Cluster: w.Cluster, Node: w.Node, Network: network.Name(w.Cluster, w.Node)})
 }
+
+// Port returns the kubelet's port, which the node tells in its status.
+func (w *Worker) Port() int32 { return int32(w.port.Addr().(*net.TCPAddr).Port) }
 
 // Run runs the node until the context ends. Its pods run on.
 func (w *Worker) Run(ctx context.Context) error {
@@ -105,36 +89,28 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // prepare makes everything that pods need, and says that the node is ready.
-func (w *Worker) prepare(ctx context.Context) error {
-	podCIDR, err := w.node.PodCIDR(ctx)
-	if err != nil {
+func (w *Worker) prepare(ctx context.Context) (err error) {
+	if w.podCIDR, err = w.node.PodCIDR(ctx); err != nil {
 		return err
 	}
-	w.mu.Lock()
-	w.podNet = podCIDR
-	w.mu.Unlock()
 	if w.Docker != nil {
 		if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
 			return err
 		}
-		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: podCIDR, ClusterCIDR: w.ClusterCIDR})
+		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR})
 		if errors.Is(err, network.ErrSameNodeOnly) {
 			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
 		} else if err != nil {
 			return err
 		}
 	}
-	w.mu.Lock()
-	w.ready = true
-	w.mu.Unlock()
+	w.ready.Store(true)
 	w.node.Refresh()
 	return nil
 }
 
 func (w *Worker) isReady() (bool, string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.ready, w.why
+	return w.ready.Load(), "waiting for a range of pod addresses from the master, and for the network"
 }
 
 // serve answers the API server's questions. Only it and the admin may ask.
@@ -146,21 +122,5 @@ func (w *Worker) serve(ctx context.Context) error {
 		name := r.TLS.VerifiedChains[0][0].Subject.CommonName
 		return name == "component:apiserver" || name == "admin"
 	}
-	server := &http.Server{Handler: w.kubelet.Handler(allowed), TLSConfig: w.TLS, ReadHeaderTimeout: 10 * time.Second,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)}
-	stopped := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		timeout, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-		defer cancel()
-		if server.Shutdown(timeout) != nil {
-			server.Close()
-		}
-	})
-	if err := server.ServeTLS(w.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	<-stopped
-	return nil
+	return pki.Serve(ctx, w.port, w.TLS, w.kubelet.Handler(allowed))
 }

@@ -1,0 +1,67 @@
+package pki
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// shutdownTimeout is how long requests have to end when their server does.
+const shutdownTimeout = 5 * time.Second
+
+// ClientTLS is for a client that speaks to a server of the cluster.
+func ClientTLS(caPEM []byte, pair Pair) (*tls.Config, error) {
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		return nil, fmt.Errorf("use the certificate: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool(caPEM)}, nil
+}
+
+// ServerTLS is for a server of the cluster, and for a client as well. Who calls the server may show a certificate; one
+// that the CA has not signed is refused.
+func ServerTLS(caPEM []byte, pair Pair) (*tls.Config, error) {
+	config, err := ClientTLS(caPEM, pair)
+	if err == nil {
+		config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, config.RootCAs
+	}
+	return config, err
+}
+
+// pool returns the CA as what certificates are checked against.
+func pool(caPEM []byte) *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AppendCertsFromPEM(caPEM)
+	return p
+}
+
+// Serve answers what comes over the port until the context ends, and closes it. It ends the requests that go on, a
+// watch for example, by their context.
+func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, TLSConfig: config.Clone(), // the server adds to it what it speaks
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		timeout, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		if server.Shutdown(timeout) != nil {
+			server.Close()
+		}
+	})
+	if err := server.ServeTLS(port, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-stopped
+	return nil
+}
