@@ -1,7 +1,6 @@
 package garbage
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -261,9 +260,10 @@ func TestEventsAreSweptAwayAnHourAfterTheyWereLastTold(t *testing.T) {
 
 func TestKeyNamesOneObject(t *testing.T) {
 	for _, kind := range api.Kinds {
-		n := node{kind, "default", "web-1", types.UID(fmt.Sprint("uid-of-", kind.Kind))}
-		if got := parseKey(n.key()); got != n {
-			t.Errorf("%s: %+v became %+v", kind.Kind, n, got)
+		o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-1", UID: "some-uid"}}
+		o.SetGroupVersionKind(kind.GroupVersionKind)
+		if k, namespace, name, uid := parseKey(keyOf(o)); k != kind || namespace != o.Namespace || name != o.Name || uid != o.UID {
+			t.Errorf("%s became %v %s/%s %s", keyOf(o), k, namespace, name, uid)
 		}
 	}
 }
