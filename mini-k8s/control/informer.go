@@ -79,8 +79,9 @@ func (i *Informer[T]) Index(name string, values func(T) []string) {
 		return
 	}
 	x := &index[T]{values: values, objects: map[string]map[string]T{}}
+	var none T
 	for key, o := range i.objects {
-		x.put(key, o)
+		x.set(key, none, o)
 	}
 	i.indexes[name] = x
 }
@@ -169,10 +170,11 @@ func (i *Informer[T]) list(ctx context.Context) error {
 	gone := maps.Clone(i.objects)
 	for _, o := range list.Items {
 		delete(gone, Key(o))
-		i.put(o)
+		i.set(Key(o), o)
 	}
-	for _, o := range gone {
-		i.remove(o)
+	var none T
+	for key := range gone {
+		i.set(key, none)
 	}
 	i.advance(list.ResourceVersion)
 	return nil
@@ -189,9 +191,10 @@ func (i *Informer[T]) watch(ctx context.Context) error {
 		i.mu.Lock()
 		switch event.Type {
 		case watch.Added, watch.Modified:
-			i.put(event.Object)
+			i.set(Key(event.Object), event.Object)
 		case watch.Deleted:
-			i.remove(event.Object)
+			var none T
+			i.set(Key(event.Object), none)
 		}
 		i.advance(event.Object.GetResourceVersion())
 		i.mu.Unlock()
@@ -199,44 +202,36 @@ func (i *Informer[T]) watch(ctx context.Context) error {
 	return errors.New("watch ended")
 }
 
-func (i *Informer[T]) put(o T) {
-	key := Key(o)
-	old, existed := i.objects[key]
-	if existed && old.GetResourceVersion() == o.GetResourceVersion() {
+// set puts an object under its key, or takes out what is there if there is none any more, and tells the handlers.
+func (i *Informer[T]) set(key string, o T) {
+	var none T
+	old := i.objects[key]
+	switch {
+	case !exists(old) && !exists(o):
 		return
+	case !exists(o):
+		delete(i.objects, key)
+	case exists(old) && old.GetResourceVersion() == o.GetResourceVersion():
+		return
+	case exists(old) && old.GetUID() != o.GetUID(): // deleted and made again while nobody watched
+		i.set(key, none)
+		i.set(key, o)
+		return
+	default:
+		o.SetManagedFields(nil) // nobody here asks who wrote what, and they take as much room as the rest
+		i.objects[key] = o
 	}
-	if existed && old.GetUID() != o.GetUID() { // deleted and made again while nobody watched
-		i.remove(old)
-		var none T
-		old, existed = none, false
-	}
-	o.SetManagedFields(nil) // nobody here asks who wrote what, and they take as much room as the rest
-	i.objects[key] = o
 	for _, x := range i.indexes {
-		if existed {
-			x.remove(key, old)
-		}
-		x.put(key, o)
+		x.set(key, old, o)
 	}
 	for _, handler := range i.handlers {
 		handler(old, o)
 	}
 }
 
-func (i *Informer[T]) remove(o T) {
-	key := Key(o)
-	old, existed := i.objects[key]
-	if !existed {
-		return
-	}
-	delete(i.objects, key)
-	for _, x := range i.indexes {
-		x.remove(key, old)
-	}
+func exists[T api.Object](o T) bool {
 	var none T
-	for _, handler := range i.handlers {
-		handler(old, none)
-	}
+	return any(o) != any(none)
 }
 
 func (i *Informer[T]) advance(resourceVersion string) {
@@ -251,20 +246,21 @@ func Revision(resourceVersion string) int64 {
 	return revision
 }
 
-func (x *index[T]) put(key string, o T) {
-	for _, value := range x.values(o) {
-		if x.objects[value] == nil {
-			x.objects[value] = map[string]T{}
+// set puts an object in the place of an old one; either may be missing.
+func (x *index[T]) set(key string, old, o T) {
+	if exists(old) {
+		for _, value := range x.values(old) {
+			if delete(x.objects[value], key); len(x.objects[value]) == 0 {
+				delete(x.objects, value)
+			}
 		}
-		x.objects[value][key] = o
 	}
-}
-
-func (x *index[T]) remove(key string, o T) {
-	for _, value := range x.values(o) {
-		delete(x.objects[value], key)
-		if len(x.objects[value]) == 0 {
-			delete(x.objects, value)
+	if exists(o) {
+		for _, value := range x.values(o) {
+			if x.objects[value] == nil {
+				x.objects[value] = map[string]T{}
+			}
+			x.objects[value][key] = o
 		}
 	}
 }

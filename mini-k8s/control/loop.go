@@ -20,6 +20,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -54,10 +55,9 @@ func NewLoop(deps Deps, workers int, reconcile func(ctx context.Context, key str
 // Watch makes a loop look at the keys that a function names for an object, whenever that comes, changes or goes.
 // The function must be quick and must not ask the same objects.
 func Watch[T api.Object](l *Loop, objects *Objects[T], keys func(o T) []string) {
-	var none T
 	Subscribe(l, objects, func(old, o T) {
 		for _, o := range []T{old, o} {
-			if any(o) == any(none) {
+			if !exists(o) {
 				continue
 			}
 			for _, key := range keys(o) {
@@ -131,27 +131,28 @@ func (o *Objects[T]) CatchUp(ctx context.Context) error {
 	return o.WaitFor(ctx, max(1, o.written.Load()))
 }
 
-// Create makes a new object.
+// Create makes a new object. Its errors, like those of all writes here, say what was tried.
 func (o *Objects[T]) Create(ctx context.Context, object T) (T, error) {
 	created, err := o.Resource.Create(ctx, object)
-	if err == nil {
-		o.note(created.GetResourceVersion())
+	if err != nil {
+		return object, o.failed("create", object, err)
 	}
-	return created, err
+	o.note(created.GetResourceVersion())
+	return created, nil
 }
 
 // Change writes what a function makes of a copy of the object, and nothing if that is the same, and returns the
 // object as it is then. If the object has changed since it was read, it fails with a conflict: look again.
 func (o *Objects[T]) Change(ctx context.Context, object T, change func(T)) (T, error) {
-	return o.change(ctx, object, change, o.Resource.Update)
+	return o.change(ctx, "update", object, change, o.Resource.Update)
 }
 
 // ChangeStatus is Change for the status.
 func (o *Objects[T]) ChangeStatus(ctx context.Context, object T, change func(T)) (T, error) {
-	return o.change(ctx, object, change, o.Resource.UpdateStatus)
+	return o.change(ctx, "update the status of", object, change, o.Resource.UpdateStatus)
 }
 
-func (o *Objects[T]) change(ctx context.Context, object T, change func(T), write func(context.Context, T) (T, error)) (T, error) {
+func (o *Objects[T]) change(ctx context.Context, verb string, object T, change func(T), write func(context.Context, T) (T, error)) (T, error) {
 	changed := object.DeepCopyObject().(T)
 	change(changed)
 	if equality.Semantic.DeepEqual(object, changed) {
@@ -159,7 +160,7 @@ func (o *Objects[T]) change(ctx context.Context, object T, change func(T), write
 	}
 	written, err := write(ctx, changed)
 	if err != nil {
-		return object, err
+		return object, o.failed(verb, object, err)
 	}
 	o.note(written.GetResourceVersion())
 	return written, nil
@@ -169,15 +170,21 @@ func (o *Objects[T]) change(ctx context.Context, object T, change func(T), write
 func (o *Objects[T]) Delete(ctx context.Context, object T) error {
 	revision, err := o.Resource.Delete(ctx, object.GetNamespace(), object.GetName(), metav1.DeleteOptions{
 		Preconditions: metav1.NewUIDPreconditions(string(object.GetUID()))})
-	if err == nil {
-		o.note(revision)
-	}
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return o.failed("delete", object, err)
+	}
+	o.note(revision)
+	return nil
 }
 
+func (o *Objects[T]) failed(verb string, object T, err error) error {
+	return fmt.Errorf("%s %s %s: %w", verb, o.Resource.Kind().Kind, Key(object), err)
+}
+
+// note keeps the revision of a write, of which several may be under way.
 func (o *Objects[T]) note(resourceVersion string) {
 	for revision := Revision(resourceVersion); ; {
 		newest := o.written.Load()

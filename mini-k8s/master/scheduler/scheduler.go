@@ -14,7 +14,6 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -136,12 +135,9 @@ func (s *Scheduler) reportUnfit(ctx context.Context, pod *corev1.Pod, reason str
 		api.SetPodCondition(p, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
 			Reason: corev1.PodReasonUnschedulable, Message: reason})
 	})
-	if err != nil {
-		return fmt.Errorf("say that no node fits: %w", err)
-	}
-	if told != pod {
+	if err == nil && told != pod {
 		slog.Info("no node fits", "pod", control.Key(pod), "reason", reason)
 		s.events.Warning(pod, "FailedScheduling", "%s", reason)
 	}
-	return nil
+	return err
 }

@@ -136,7 +136,7 @@ func (c *Controller) createSet(ctx context.Context, d *appsv1.Deployment, old []
 	}
 	if err != nil {
 		c.events.Warning(d, "ReplicaSetCreateError", "Failed to create new replica set %q: %v", rs.Name, err)
-		return fmt.Errorf("create replica set %s: %w", rs.Name, err)
+		return err
 	}
 	slog.Info("new version", "deployment", control.Key(d), "replicaset", rs.Name, "replicas", *rs.Spec.Replicas)
 	c.events.Normal(d, "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.Name, *rs.Spec.Replicas)
@@ -168,7 +168,7 @@ func (c *Controller) scale(ctx context.Context, d *appsv1.Deployment, rs *appsv1
 		direction = "down"
 	}
 	if _, err := c.sets.Change(ctx, rs, func(rs *appsv1.ReplicaSet) { rs.Spec.Replicas = &replicas }); err != nil {
-		return fmt.Errorf("scale replica set %s to %d: %w", rs.Name, replicas, err)
+		return err
 	}
 	slog.Info("scaling", "deployment", control.Key(d), "replicaset", rs.Name, "from", before, "to", replicas)
 	c.events.Normal(d, "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", direction, rs.Name, before, replicas)

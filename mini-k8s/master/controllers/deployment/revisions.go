@@ -112,15 +112,12 @@ func (c *Controller) keepRevision(ctx context.Context, d *appsv1.Deployment, cur
 	revision := max(revisionOf(current), nextRevision(old))
 	current, err := c.sets.Change(ctx, current, func(rs *appsv1.ReplicaSet) { annotate(rs, d, revision) })
 	if err != nil {
-		return d, current, fmt.Errorf("note revision %d in replica set %s: %w", revision, current.Name, err)
+		return d, current, err
 	}
 	d, err = c.deployments.Change(ctx, d, func(d *appsv1.Deployment) {
 		metav1.SetMetaDataAnnotation(&d.ObjectMeta, revisionAnnotation, strconv.Itoa(revision))
 	})
-	if err != nil {
-		return d, current, fmt.Errorf("note revision %d: %w", revision, err)
-	}
-	return d, current, nil
+	return d, current, err
 }
 
 // dropHistory deletes the oldest empty ReplicaSets beyond the revisionHistoryLimit.
@@ -130,7 +127,7 @@ func (c *Controller) dropHistory(ctx context.Context, d *appsv1.Deployment, old 
 	})
 	for _, rs := range empty[:max(0, len(empty)-int(*d.Spec.RevisionHistoryLimit))] {
 		if err := c.sets.Delete(ctx, rs); err != nil {
-			return fmt.Errorf("drop replica set %s from the history: %w", rs.Name, err)
+			return err
 		}
 	}
 	return nil

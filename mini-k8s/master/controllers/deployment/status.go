@@ -12,10 +12,7 @@ import (
 // updateStatus reports how far the rollout is, as `kubectl rollout status` reads it.
 func (c *Controller) updateStatus(ctx context.Context, d *appsv1.Deployment, current *appsv1.ReplicaSet, sets []*appsv1.ReplicaSet) error {
 	_, err := c.deployments.ChangeStatus(ctx, d, func(d *appsv1.Deployment) { setStatus(d, current, sets) })
-	if err != nil {
-		return fmt.Errorf("update status: %w", err)
-	}
-	return nil
+	return err
 }
 
 func setStatus(d *appsv1.Deployment, current *appsv1.ReplicaSet, sets []*appsv1.ReplicaSet) {

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
@@ -24,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -48,6 +48,7 @@ func New(deps control.Deps) *Controller {
 		}
 		resource := client.MetadataOf(deps.Client, kind)
 		c.objects[kind] = &control.Objects[client.Metadata]{Resource: resource, Informer: control.NewInformer(resource, client.Selection{})}
+		c.objects[kind].Index("uid", func(o client.Metadata) []string { return []string{string(o.UID)} })
 		c.objects[kind].Index("owners", ownersOf)
 		control.Subscribe(c.Loop, c.objects[kind], c.enqueue)
 	}
@@ -70,48 +71,26 @@ func ownersOf(o client.Metadata) (uids []string) {
 	return uids
 }
 
-// enqueue puts an object into the queue when something changed that matters here, and its owners when it is gone.
+// enqueue puts an object into the queue when something changed that matters here, and its owners when it is gone. The
+// key is the UID, for it outlives the object.
 func (c *Controller) enqueue(old, o client.Metadata) {
 	if o == nil {
-		c.Add(keyOf(old))
-		for _, owner := range old.OwnerReferences {
-			if o := metadataOf(owner, old.Namespace); c.objects[kindOf(o)] != nil {
-				c.Add(keyOf(o))
-			}
+		c.Add(string(old.UID))
+		for _, uid := range ownersOf(old) {
+			c.Add(uid)
 		}
 		return
 	}
 	if old == nil || !equality.Semantic.DeepEqual(old.OwnerReferences, o.OwnerReferences) || o.DeletionTimestamp != nil && len(o.Finalizers) > 0 {
-		c.Add(keyOf(o))
+		c.Add(string(o.UID))
 	}
 }
 
-// keyOf names one object for the queue: what it is, where, and which one of that name.
-func keyOf(o client.Metadata) string {
-	return strings.Join([]string{o.GroupVersionKind().GroupKind().String(), o.Namespace, o.Name, string(o.UID)}, "/")
-}
-
-func parseKey(key string) (kind *api.Kind, namespace, name string, uid types.UID) {
-	parts := strings.Split(key, "/")
-	return api.Lookup(parts[0]), parts[1], parts[2], types.UID(parts[3])
-}
-
-// metadataOf returns what a reference tells of an owner.
-func metadataOf(owner metav1.OwnerReference, namespace string) client.Metadata {
-	return &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: owner.APIVersion, Kind: owner.Kind},
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: owner.Name, UID: owner.UID}}
-}
-
-// kindOf returns nil for a kind that is not in the table.
-func kindOf(o client.Metadata) *api.Kind { return api.ForGVK(o.GroupVersionKind()) }
-
 // reconcile looks at one object: whether it is still wanted by an owner, or gone and wanted by dependents no more.
-func (c *Controller) reconcile(ctx context.Context, key string) error {
-	kind, namespace, name, uid := parseKey(key)
-	o, ok := c.objects[kind].Get(control.JoinKey(namespace, name))
-	switch {
-	case !ok || o.UID != uid:
-		for _, dependent := range c.dependents(uid) {
+func (c *Controller) reconcile(ctx context.Context, uid string) error {
+	switch o := c.find(uid); {
+	case o == nil:
+		for _, dependent := range c.dependents(types.UID(uid)) {
 			if err := c.collect(ctx, dependent); err != nil {
 				return err
 			}
@@ -122,6 +101,16 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 		return c.orphanDependents(ctx, o)
 	case slices.Contains(o.Finalizers, metav1.FinalizerDeleteDependents):
 		return c.deleteDependents(ctx, o)
+	}
+	return nil
+}
+
+// find returns nil for an object that no cache has.
+func (c *Controller) find(uid string) client.Metadata {
+	for _, objects := range c.objects {
+		for _, o := range objects.ByIndex("uid", uid) {
+			return o
+		}
 	}
 	return nil
 }
@@ -152,7 +141,7 @@ func (c *Controller) wanted(ctx context.Context, o client.Metadata, except types
 		if owner.UID == except {
 			continue
 		}
-		exists, err := c.exists(ctx, metadataOf(owner, o.Namespace))
+		exists, err := c.exists(ctx, o.Namespace, owner)
 		if err != nil {
 			return false, fmt.Errorf("look for %s %s, owner of %s: %w", owner.Kind, owner.Name, o.Name, err)
 		}
@@ -164,20 +153,15 @@ func (c *Controller) wanted(ctx context.Context, o client.Metadata, except types
 }
 
 // exists asks the cache and, where that knows nothing, the API server: caches of different kinds are not equally old.
-func (c *Controller) exists(ctx context.Context, owner client.Metadata) (bool, error) {
-	kind := kindOf(owner)
-	if kind == nil {
+func (c *Controller) exists(ctx context.Context, namespace string, owner metav1.OwnerReference) (bool, error) {
+	kind := api.ForGVK(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
+	if kind == nil || c.find(string(owner.UID)) != nil {
 		return true, nil // of a kind that we do not know: better keep it
 	}
 	if !kind.Namespaced {
-		owner.Namespace = ""
+		namespace = ""
 	}
-	if objects := c.objects[kind]; objects != nil {
-		if o, ok := objects.Get(control.Key(owner)); ok && o.UID == owner.UID {
-			return true, nil
-		}
-	}
-	o, err := client.MetadataOf(c.client, kind).Get(ctx, owner.Namespace, owner.Name)
+	o, err := client.MetadataOf(c.client, kind).Get(ctx, namespace, owner.Name)
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
@@ -222,8 +206,13 @@ func (c *Controller) orphanDependents(ctx context.Context, owner client.Metadata
 	return c.removeFinalizer(ctx, owner, metav1.FinalizerOrphanDependents)
 }
 
+// resource is where an object of a cache is written.
+func (c *Controller) resource(o client.Metadata) client.Resource[client.Metadata] {
+	return c.objects[api.ForGVK(o.GroupVersionKind())].Resource
+}
+
 func (c *Controller) delete(ctx context.Context, o client.Metadata, policy metav1.DeletionPropagation) error {
-	_, err := c.objects[kindOf(o)].Resource.Delete(ctx, o.Namespace, o.Name,
+	_, err := c.resource(o).Delete(ctx, o.Namespace, o.Name,
 		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(o.UID)), PropagationPolicy: &policy})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete %s %s: %w", o.Kind, control.Key(o), err)
@@ -244,7 +233,7 @@ func (c *Controller) removeFinalizer(ctx context.Context, o client.Metadata, nam
 // patch changes one field of the metadata, if the object is still as it was seen.
 func (c *Controller) patch(ctx context.Context, o client.Metadata, field string, value any) error {
 	patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, field: value}}
-	_, err := c.objects[kindOf(o)].Resource.Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
+	_, err := c.resource(o).Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("change the %s of %s %s: %w", field, o.Kind, control.Key(o), err)
 	}

@@ -257,13 +257,3 @@ func TestEventsAreSweptAwayAnHourAfterTheyWereLastTold(t *testing.T) {
 		}
 	})
 }
-
-func TestKeyNamesOneObject(t *testing.T) {
-	for _, kind := range api.Kinds {
-		o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-1", UID: "some-uid"}}
-		o.SetGroupVersionKind(kind.GroupVersionKind)
-		if k, namespace, name, uid := parseKey(keyOf(o)); k != kind || namespace != o.Namespace || name != o.Name || uid != o.UID {
-			t.Errorf("%s became %v %s/%s %s", keyOf(o), k, namespace, name, uid)
-		}
-	}
-}

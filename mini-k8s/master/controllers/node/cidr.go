@@ -27,7 +27,7 @@ func (c *Controller) giveRange(ctx context.Context, node *corev1.Node) error {
 		n.Spec.PodCIDR, n.Spec.PodCIDRs = podCIDR.String(), []string{podCIDR.String()}
 	})
 	if err != nil {
-		return fmt.Errorf("give the pod range %s: %w", podCIDR, err)
+		return err
 	}
 	slog.Info("node joined", "node", node.Name, "podCIDR", podCIDR)
 	return nil

@@ -12,7 +12,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -50,7 +49,8 @@ func New(deps control.Deps, config Config) *Controller {
 	if config.Grace == 0 {
 		config.Grace = DefaultGrace
 	}
-	c := &Controller{config: config, nodes: control.Of[*corev1.Node](deps), leases: control.Of[*coordinationv1.Lease](deps), events: deps.Events}
+	c := &Controller{config: config, events: deps.Events,
+		nodes: control.Of[*corev1.Node](deps), leases: control.Of[*coordinationv1.Lease](deps)}
 	// One worker: the next range is chosen when the one before is written.
 	c.Loop = control.NewLoop(deps, 1, c.reconcile)
 	control.Watch(c.Loop, c.nodes, control.Itself)
@@ -83,7 +83,7 @@ func (c *Controller) judge(ctx context.Context, node *corev1.Node, now time.Time
 	}
 	marked, err := c.nodes.ChangeStatus(ctx, node, markUnknown)
 	if err != nil {
-		return 0, fmt.Errorf("mark as unknown: %w", err)
+		return 0, err
 	}
 	if marked != node {
 		slog.Warn("node is silent", "node", node.Name, "for", silent.Round(time.Second))
@@ -125,8 +125,5 @@ func (c *Controller) setReachable(ctx context.Context, node *corev1.Node, reacha
 			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule})
 		}
 	})
-	if err != nil {
-		return fmt.Errorf("change taints: %w", err)
-	}
-	return nil
+	return err
 }

@@ -2,7 +2,6 @@ package replicaset
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 
@@ -70,7 +69,7 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet) (mine []*
 				p.OwnerReferences = slices.DeleteFunc(p.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == rs.UID })
 			})
 			if err != nil {
-				return nil, fmt.Errorf("let go of pod %s: %w", control.Key(pod), err)
+				return nil, err
 			}
 			continue
 		}
@@ -87,7 +86,7 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet) (mine []*
 			p.OwnerReferences = append(p.OwnerReferences, *metav1.NewControllerRef(rs, controllerKind))
 		})
 		if err != nil {
-			return nil, fmt.Errorf("adopt pod %s: %w", control.Key(pod), err)
+			return nil, err
 		}
 		mine = append(mine, adopted)
 	}
@@ -104,7 +103,7 @@ func (c *Controller) createPods(ctx context.Context, rs *appsv1.ReplicaSet, coun
 			pod, err := c.pods.Create(ctx, podOf(rs))
 			if err != nil {
 				c.events.Warning(rs, "FailedCreate", "Error creating: %v", err)
-				return fmt.Errorf("create a pod: %w", err)
+				return err
 			}
 			c.events.Normal(rs, "SuccessfulCreate", "Created pod: %s", pod.Name)
 			return nil
@@ -122,7 +121,7 @@ func (c *Controller) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, pods
 		group.Go(func() error {
 			if err := c.pods.Delete(ctx, pod); err != nil {
 				c.events.Warning(rs, "FailedDelete", "Error deleting: %v", err)
-				return fmt.Errorf("delete pod %s: %w", control.Key(pod), err)
+				return err
 			}
 			c.events.Normal(rs, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
 			return nil
@@ -147,10 +146,7 @@ func (c *Controller) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, ac
 			}
 		}
 	})
-	if err != nil {
-		return fmt.Errorf("update status: %w", err)
-	}
-	return nil
+	return err
 }
 
 // podOf returns a new pod of the ReplicaSet's template; the API server gives it its name.
