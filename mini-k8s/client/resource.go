@@ -105,7 +105,8 @@ func (r Resource[T]) Delete(ctx context.Context, namespace, name string, options
 
 // List returns the objects of a selection, and at which revision of the store they were so.
 func (r Resource[T]) List(ctx context.Context, selection Selection) (list List[T], err error) {
-	err = r.client.call(ctx, Request{Method: http.MethodGet, Path: r.kind.Path(selection.Namespace, "", ""), Query: selection.query()}, nil, &list)
+	request := Request{Method: http.MethodGet, Path: r.kind.Path(selection.Namespace, "", ""), Query: selection.query()}
+	err = r.client.call(ctx, request, nil, &list)
 	for _, o := range list.Items {
 		o.GetObjectKind().SetGroupVersionKind(r.kind.GroupVersionKind)
 	}

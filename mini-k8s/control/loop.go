@@ -21,7 +21,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"workshop/mini-k8s/api"
@@ -152,7 +151,8 @@ func (o *Objects[T]) ChangeStatus(ctx context.Context, object T, change func(T))
 	return o.change(ctx, "update the status of", object, change, o.Resource.UpdateStatus)
 }
 
-func (o *Objects[T]) change(ctx context.Context, verb string, object T, change func(T), write func(context.Context, T) (T, error)) (T, error) {
+func (o *Objects[T]) change(ctx context.Context, verb string, object T, change func(T),
+	write func(context.Context, T) (T, error)) (T, error) {
 	changed := object.DeepCopyObject().(T)
 	change(changed)
 	if equality.Semantic.DeepEqual(object, changed) {
@@ -190,68 +190,6 @@ func (o *Objects[T]) note(resourceVersion string) {
 		newest := o.written.Load()
 		if revision <= newest || o.written.CompareAndSwap(newest, revision) {
 			return
-		}
-	}
-}
-
-// Deps is what every loop of a process is made of.
-type Deps struct {
-	Client *client.Client
-	Events *Events
-	name   string
-	caches *caches
-}
-
-// NewDeps returns the parts for the loops of one process. The name is that of the process: "master".
-func NewDeps(c *client.Client, name string) Deps {
-	c = c.Named(name)
-	return Deps{Client: c, Events: NewEvents(c, name, ""), name: name,
-		caches: &caches{client: c, byKind: map[*api.Kind]any{}, starts: make(chan func(context.Context) error, len(api.Kinds))}}
-}
-
-// As returns the same parts for a loop of this name: it has its writes and events, while the caches stay shared.
-func (d Deps) As(name string) Deps {
-	return Deps{Client: d.Client.Named(name), Events: d.Events.From(name), name: name, caches: d.caches}
-}
-
-// Run runs what the loops share, the caches and the recording of events, until the context ends.
-func (d Deps) Run(ctx context.Context) error {
-	return Run(ctx, Component{"caches", d.caches.Run}, Component{"events", d.Events.Run})
-}
-
-// caches holds one informer for each kind that a loop has asked for, so that each object is decoded and held once.
-type caches struct {
-	client *client.Client
-	starts chan func(context.Context) error // informers to run; has room for all kinds
-
-	mu     sync.Mutex // guards byKind
-	byKind map[*api.Kind]any
-}
-
-func cacheOf[T api.Object](c *caches) *Informer[T] {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	resource := client.Of[T](c.client)
-	if informer, ok := c.byKind[resource.Kind()]; ok {
-		return informer.(*Informer[T])
-	}
-	informer := NewInformer(resource, client.Selection{})
-	informer.Index("controller", controllerOf)
-	c.byKind[resource.Kind()] = informer
-	c.starts <- informer.Run
-	return informer
-}
-
-// Run runs all informers, also those that are asked for later.
-func (c *caches) Run(ctx context.Context) error {
-	var running sync.WaitGroup
-	defer running.Wait()
-	for {
-		select {
-		case run := <-c.starts:
-			running.Go(func() { run(ctx) })
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }

@@ -131,7 +131,8 @@ func ChangeStatus[T api.Object](t testing.TB, c *client.Client, namespace, name 
 	return write(t, c, namespace, name, change, client.Of[T](c).UpdateStatus)
 }
 
-func write[T api.Object](t testing.TB, c *client.Client, namespace, name string, change func(T), update func(context.Context, T) (T, error)) T {
+func write[T api.Object](t testing.TB, c *client.Client, namespace, name string, change func(T),
+	update func(context.Context, T) (T, error)) T {
 	t.Helper()
 	for {
 		object := Get[T](t, c, namespace, name)

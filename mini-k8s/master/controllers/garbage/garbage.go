@@ -81,7 +81,8 @@ func (c *Controller) enqueue(old, o client.Metadata) {
 		}
 		return
 	}
-	if old == nil || !equality.Semantic.DeepEqual(old.OwnerReferences, o.OwnerReferences) || o.DeletionTimestamp != nil && len(o.Finalizers) > 0 {
+	if old == nil || o.DeletionTimestamp != nil && len(o.Finalizers) > 0 ||
+		!equality.Semantic.DeepEqual(old.OwnerReferences, o.OwnerReferences) {
 		c.Add(string(o.UID))
 	}
 }
