@@ -1,8 +1,11 @@
 package api
 
 import (
+	"strconv"
+
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -11,12 +14,8 @@ var namespaces = behaviour[*corev1.Namespace]{
 	cells:   func(n *corev1.Namespace) []any { return []any{n.Name, n.Status.Phase, age(n.CreationTimestamp)} },
 	defaults: func(n *corev1.Namespace) {
 		setDefault(&n.Status.Phase, corev1.NamespaceActive)
-		// Every namespace can be selected by its name.
-		if n.Labels == nil {
-			n.Labels = map[string]string{}
-		}
-		if n.Name != "" {
-			n.Labels[corev1.LabelMetadataName] = n.Name
+		if n.Name != "" { // every namespace can be selected by its name
+			metav1.SetMetaDataLabel(&n.ObjectMeta, corev1.LabelMetadataName, n.Name)
 		}
 	},
 	fields: func(n *corev1.Namespace) map[string]string {
@@ -27,37 +26,26 @@ var namespaces = behaviour[*corev1.Namespace]{
 var nodes = behaviour[*corev1.Node]{
 	columns: "Name Status Roles Age Version Internal-IP* External-IP* OS-Image* Kernel-Version* Container-Runtime*",
 	cells:   nodeCells,
-	validate: func(n, old *corev1.Node) field.ErrorList {
+	validate: func(c *check, n, old *corev1.Node) {
 		if old != nil && old.Spec.PodCIDR != "" && n.Spec.PodCIDR != old.Spec.PodCIDR {
-			return field.ErrorList{field.Forbidden(field.NewPath("spec", "podCIDR"), "node updates may only change labels, taints, or capacity")}
+			c.add(field.Forbidden(field.NewPath("spec", "podCIDR"), "node updates may only change labels, taints, or capacity"))
 		}
-		return nil
 	},
 	fields: func(n *corev1.Node) map[string]string {
-		unschedulable := "false"
-		if n.Spec.Unschedulable {
-			unschedulable = "true"
-		}
-		return map[string]string{"spec.unschedulable": unschedulable}
+		return map[string]string{"spec.unschedulable": strconv.FormatBool(n.Spec.Unschedulable)}
 	},
 }
 
 var leases = behaviour[*coordinationv1.Lease]{
 	columns: "Name Holder Age",
 	cells: func(l *coordinationv1.Lease) []any {
-		holder := ""
-		if l.Spec.HolderIdentity != nil {
-			holder = *l.Spec.HolderIdentity
-		}
-		return []any{l.Name, holder, age(l.CreationTimestamp)}
+		return []any{l.Name, deref(l.Spec.HolderIdentity, ""), age(l.CreationTimestamp)}
 	},
 }
 
 var serviceAccounts = behaviour[*corev1.ServiceAccount]{
 	columns: "Name Secrets Age",
-	cells: func(s *corev1.ServiceAccount) []any {
-		return []any{s.Name, len(s.Secrets), age(s.CreationTimestamp)}
-	},
+	cells:   func(s *corev1.ServiceAccount) []any { return []any{s.Name, len(s.Secrets), age(s.CreationTimestamp)} },
 }
 
 var events = behaviour[*corev1.Event]{

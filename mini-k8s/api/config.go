@@ -1,7 +1,7 @@
 package api
 
 import (
-	"strconv"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -16,19 +16,11 @@ var configMaps = behaviour[*corev1.ConfigMap]{
 	cells: func(c *corev1.ConfigMap) []any {
 		return []any{c.Name, len(c.Data) + len(c.BinaryData), age(c.CreationTimestamp)}
 	},
-	validate: func(c, old *corev1.ConfigMap) field.ErrorList {
-		sizes := map[string]int{}
-		for key, value := range c.Data {
-			sizes[key] = len(value)
+	validate: func(c *check, m, old *corev1.ConfigMap) {
+		checkSize(c, checkKeys(c, m.Data)+checkKeys(c, m.BinaryData))
+		if old != nil {
+			checkFrozen(c, old.Immutable, equal(m.Immutable, old.Immutable) && equal(m.Data, old.Data) && equal(m.BinaryData, old.BinaryData))
 		}
-		for key, value := range c.BinaryData {
-			sizes[key] += len(value)
-		}
-		errs := validateConfig(sizes)
-		if old != nil && isTrue(old.Immutable) && !(isTrue(c.Immutable) && equal(c.Data, old.Data) && equal(c.BinaryData, old.BinaryData)) {
-			errs = append(errs, field.Forbidden(field.NewPath("data"), "field is immutable when `immutable` is set"))
-		}
-		return errs
 	},
 }
 
@@ -45,36 +37,33 @@ var secrets = behaviour[*corev1.Secret]{
 		}
 		s.StringData = nil // write-only
 	},
-	validate: func(s, old *corev1.Secret) field.ErrorList {
-		sizes := map[string]int{}
-		for key, value := range s.Data {
-			sizes[key] = len(value)
+	validate: func(c *check, s, old *corev1.Secret) {
+		checkSize(c, checkKeys(c, s.Data))
+		if old != nil {
+			c.unchanged(field.NewPath("type"), s.Type, old.Type)
+			checkFrozen(c, old.Immutable, equal(s.Immutable, old.Immutable) && equal(s.Data, old.Data))
 		}
-		errs := validateConfig(sizes)
-		if old != nil && s.Type != old.Type {
-			errs = append(errs, field.Invalid(field.NewPath("type"), s.Type, "field is immutable"))
-		}
-		if old != nil && isTrue(old.Immutable) && !(isTrue(s.Immutable) && equal(s.Data, old.Data)) {
-			errs = append(errs, field.Forbidden(field.NewPath("data"), "field is immutable when `immutable` is set"))
-		}
-		return errs
 	},
 	fields: func(s *corev1.Secret) map[string]string { return map[string]string{"type": string(s.Type)} },
 }
 
-func validateConfig(sizes map[string]int) field.ErrorList {
-	var errs field.ErrorList
-	total := 0
-	for key, size := range sizes {
-		total += size
-		for _, why := range validation.IsConfigMapKey(key) {
-			errs = append(errs, field.Invalid(field.NewPath("data").Key(key), key, why))
-		}
+// checkKeys checks the keys and returns the size of the values in bytes.
+func checkKeys[V string | []byte](c *check, data map[string]V) (size int) {
+	for key, value := range data {
+		c.invalid(field.NewPath("data").Key(key), key, validation.IsConfigMapKey(key)...)
+		size += len(value)
 	}
-	if total > maxConfigSize {
-		errs = append(errs, field.TooLong(field.NewPath("data"), strconv.Itoa(total)+" bytes", maxConfigSize))
-	}
-	return errs
+	return size
 }
 
-func isTrue(b *bool) bool { return b != nil && *b }
+func checkSize(c *check, size int) {
+	if size > maxConfigSize {
+		c.add(field.TooLong(field.NewPath("data"), fmt.Sprint(size, " bytes"), maxConfigSize))
+	}
+}
+
+func checkFrozen(c *check, immutable *bool, same bool) {
+	if deref(immutable, false) && !same {
+		c.add(field.Forbidden(field.NewPath("data"), "field is immutable when `immutable` is set"))
+	}
+}

@@ -9,6 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
+// KubernetesVersion is what the API server and the kubelets report. Its minor version is that of the Kubernetes API
+// that they keep to: kubectl warns when its own is more than one away.
+const KubernetesVersion = "v1.33.0+mini-k8s"
+
 // Kinds is the table. Its order is the order in which `kubectl api-resources` and a namespace's clean-up go.
 var Kinds = []*Kind{
 	row(Kind{

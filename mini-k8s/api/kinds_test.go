@@ -62,9 +62,6 @@ func TestNewObjectKnowsItsKind(t *testing.T) {
 		if got := o.GetObjectKind().GroupVersionKind(); got != kind.GroupVersionKind {
 			t.Errorf("it is a %v", got)
 		}
-		if !kind.Holds(o) {
-			t.Error("its kind does not hold it")
-		}
 		if api.ForGVK(kind.GroupVersionKind) != kind {
 			t.Error("its group, version and kind find another row")
 		}

@@ -13,13 +13,15 @@ package api
 
 import (
 	"fmt"
+	"maps"
+	"path"
 	"reflect"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Object is any API object: a pointer to a type of k8s.io/api.
@@ -44,7 +46,7 @@ type Kind struct {
 	columns  []metav1.TableColumnDefinition
 	cells    func(Object) []any
 	defaults func(Object)
-	validate func(obj, old Object) field.ErrorList
+	validate func(c *check, obj, old Object)
 	fields   func(Object) map[string]string
 }
 
@@ -53,8 +55,8 @@ type behaviour[T Object] struct {
 	columns  string        // of a table, see parseColumns
 	cells    func(T) []any // one for each column
 	defaults func(T)
-	validate func(obj, old T) field.ErrorList // old is nil on create
-	fields   func(T) map[string]string        // for field selectors, beside metadata.name and metadata.namespace
+	validate func(c *check, obj, old T) // old is nil on create
+	fields   func(T) map[string]string  // for field selectors, beside metadata.name and metadata.namespace
 }
 
 // row joins the untyped and the typed part of a kind.
@@ -67,12 +69,10 @@ func row[T Object](kind Kind, b behaviour[T]) *Kind {
 			b.defaults(o.(T))
 		}
 	}
-	kind.validate = func(o, old Object) field.ErrorList {
-		if b.validate == nil {
-			return nil
+	kind.validate = func(c *check, o, old Object) {
+		if oldTyped, _ := old.(T); b.validate != nil {
+			b.validate(c, o.(T), oldTyped)
 		}
-		oldTyped, _ := old.(T)
-		return b.validate(o.(T), oldTyped)
 	}
 	kind.fields = func(o Object) map[string]string {
 		if b.fields == nil {
@@ -99,34 +99,21 @@ func (k *Kind) GroupResource() schema.GroupResource {
 }
 
 // HasSubresource reports whether objects of the kind have the subresource.
-func (k *Kind) HasSubresource(name string) bool {
-	for _, s := range k.Subresources {
-		if s == name {
-			return true
-		}
-	}
-	return false
-}
+func (k *Kind) HasSubresource(name string) bool { return slices.Contains(k.Subresources, name) }
 
 // Path returns the URL path of the kind's collection, or with a name of one object and with a subresource of
 // that. An empty namespace means all of them.
 func (k *Kind) Path(namespace, name, subresource string) string {
-	var b strings.Builder
+	root := "/apis"
 	if k.Group == "" {
-		b.WriteString("/api/" + k.Version)
-	} else {
-		b.WriteString("/apis/" + k.Group + "/" + k.Version)
+		root = "/api"
 	}
 	if k.Namespaced && namespace != "" {
-		b.WriteString("/namespaces/" + namespace)
+		namespace = "namespaces/" + namespace
+	} else {
+		namespace = ""
 	}
-	b.WriteString("/" + k.Resource)
-	for _, part := range []string{name, subresource} {
-		if part != "" {
-			b.WriteString("/" + part)
-		}
-	}
-	return b.String()
+	return path.Join(root, k.Group, k.Version, namespace, k.Resource, name, subresource)
 }
 
 // Default fills in the fields that were left empty, as Kubernetes does.
@@ -138,51 +125,42 @@ func (k *Kind) SelectableFields(o Object) map[string]string {
 	if k.Namespaced {
 		set["metadata.namespace"] = o.GetNamespace()
 	}
-	for name, value := range k.fields(o) {
-		set[name] = value
-	}
+	maps.Copy(set, k.fields(o))
 	return set
 }
 
 // KindOf returns the row of a Go type. It panics for a type that is not in the table: that is a bug in the
 // caller, not in the data.
 func KindOf[T Object]() *Kind {
-	goType := reflect.TypeFor[T]().Elem()
-	for _, kind := range Kinds {
-		if kind.goType == goType {
-			return kind
-		}
+	kind := find(func(k *Kind) bool { return k.goType == reflect.TypeFor[T]().Elem() })
+	if kind == nil {
+		panic(fmt.Sprintf("api: %s is not in the table of kinds", reflect.TypeFor[T]()))
 	}
-	panic(fmt.Sprintf("api: %s is not in the table of kinds", goType))
+	return kind
 }
 
 // Lookup finds a kind by any name that kubectl accepts: plural, singular, short name, kind, each also with its
 // group ("deployments.apps"). It returns nil if there is none.
 func Lookup(name string) *Kind {
 	name = strings.ToLower(name)
-	for _, kind := range Kinds {
-		names := append([]string{kind.Resource, kind.Singular()}, kind.ShortNames...)
-		for _, n := range names {
-			if name == n || name == n+"."+kind.Group || name == n+"."+kind.Version+"."+kind.Group {
-				return kind
-			}
-		}
-	}
-	return nil
+	return find(func(k *Kind) bool {
+		return slices.ContainsFunc(append([]string{k.Resource, k.Singular()}, k.ShortNames...), func(n string) bool {
+			return name == n || name == n+"."+k.Group || name == n+"."+k.Version+"."+k.Group
+		})
+	})
 }
 
 // ForGVK finds a kind by group, version and kind. It returns nil if there is none.
 func ForGVK(gvk schema.GroupVersionKind) *Kind {
-	for _, kind := range Kinds {
-		if kind.GroupVersionKind == gvk {
-			return kind
-		}
+	return find(func(k *Kind) bool { return k.GroupVersionKind == gvk })
+}
+
+func find(is func(*Kind) bool) *Kind {
+	if i := slices.IndexFunc(Kinds, is); i >= 0 {
+		return Kinds[i]
 	}
 	return nil
 }
-
-// Holds reports whether the object's Go type is that of the kind.
-func (k *Kind) Holds(o Object) bool { return reflect.TypeOf(o).Elem() == k.goType }
 
 // CopyStatus sets the status of one object to that of another, for kinds whose status is a subresource of its own:
 // who writes the object leaves the status alone, and the other way round.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,18 +16,15 @@ var pods = behaviour[*corev1.Pod]{
 	cells:   podCells,
 	defaults: func(p *corev1.Pod) {
 		defaultPodSpec(&p.Spec)
-		if p.Status.Phase == "" {
-			p.Status.Phase = corev1.PodPending
-		}
-		if p.Status.QOSClass == "" {
-			p.Status.QOSClass = qosClass(&p.Spec)
-		}
+		setDefault(&p.Status.Phase, corev1.PodPending)
+		setDefault(&p.Status.QOSClass, qosClass(&p.Spec))
 	},
-	validate: func(p, old *corev1.Pod) field.ErrorList {
+	validate: func(c *check, p, old *corev1.Pod) {
 		if old != nil {
-			return validatePodUpdate(&p.Spec, &old.Spec)
+			checkPodUpdate(c, &p.Spec, &old.Spec)
+		} else {
+			checkPodSpec(c, &p.Spec, field.NewPath("spec"))
 		}
-		return validatePodSpec(&p.Spec, field.NewPath("spec"))
 	},
 	fields: func(p *corev1.Pod) map[string]string {
 		return map[string]string{
@@ -78,7 +76,7 @@ func defaultPodSpec(s *corev1.PodSpec) {
 func defaultContainer(c *corev1.Container) {
 	if c.ImagePullPolicy == "" {
 		c.ImagePullPolicy = corev1.PullIfNotPresent
-		if tag := imageTag(c.Image); tag == "latest" {
+		if imageTag(c.Image) == "latest" {
 			c.ImagePullPolicy = corev1.PullAlways
 		}
 	}
@@ -138,103 +136,71 @@ func qosClass(s *corev1.PodSpec) corev1.PodQOSClass {
 	return corev1.PodQOSBurstable
 }
 
-func validatePodSpec(s *corev1.PodSpec, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if len(s.Containers) == 0 {
-		errs = append(errs, field.Required(path.Child("containers"), ""))
-	}
+func checkPodSpec(c *check, s *corev1.PodSpec, path *field.Path) {
+	c.required(path.Child("containers"), len(s.Containers) > 0)
 	seen := map[string]bool{}
-	for _, list := range []struct {
-		name       string
-		containers []corev1.Container
-	}{{"initContainers", s.InitContainers}, {"containers", s.Containers}} {
-		for i := range list.containers {
-			at := path.Child(list.name).Index(i)
-			errs = append(errs, validateContainer(&list.containers[i], at)...)
-			if name := list.containers[i].Name; seen[name] {
-				errs = append(errs, field.Duplicate(at.Child("name"), name))
+	checkContainers := func(containers []corev1.Container, path *field.Path) {
+		for i := range containers {
+			checkContainer(c, &containers[i], path.Index(i))
+			if name := containers[i].Name; seen[name] {
+				c.add(field.Duplicate(path.Index(i).Child("name"), name))
 			}
-			seen[list.containers[i].Name] = true
+			seen[containers[i].Name] = true
 		}
 	}
-	errs = append(errs, oneOf(path.Child("restartPolicy"), s.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
-	if g := s.TerminationGracePeriodSeconds; g != nil && *g < 0 {
-		errs = append(errs, field.Invalid(path.Child("terminationGracePeriodSeconds"), *g, "must be greater than or equal to 0"))
-	}
+	checkContainers(s.InitContainers, path.Child("initContainers"))
+	checkContainers(s.Containers, path.Child("containers"))
+	oneOf(c, path.Child("restartPolicy"), s.RestartPolicy,
+		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
+	atLeast(c, path.Child("terminationGracePeriodSeconds"), 0, s.TerminationGracePeriodSeconds)
 	if s.NodeName != "" {
-		for _, why := range validation.IsDNS1123Subdomain(s.NodeName) {
-			errs = append(errs, field.Invalid(path.Child("nodeName"), s.NodeName, why))
-		}
+		c.name(path.Child("nodeName"), s.NodeName, validation.IsDNS1123Subdomain)
 	}
-	return errs
 }
 
-func validateContainer(c *corev1.Container, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if c.Name == "" {
-		errs = append(errs, field.Required(path.Child("name"), ""))
-	} else {
-		for _, why := range validation.IsDNS1123Label(c.Name) {
-			errs = append(errs, field.Invalid(path.Child("name"), c.Name, why))
-		}
+func checkContainer(c *check, container *corev1.Container, path *field.Path) {
+	c.name(path.Child("name"), container.Name, validation.IsDNS1123Label)
+	image := strings.TrimSpace(container.Image)
+	if c.required(path.Child("image"), image != ""); image != "" && image != container.Image {
+		c.invalid(path.Child("image"), container.Image, "must not have leading or trailing whitespace")
 	}
-	if strings.TrimSpace(c.Image) == "" {
-		errs = append(errs, field.Required(path.Child("image"), ""))
-	} else if c.Image != strings.TrimSpace(c.Image) {
-		errs = append(errs, field.Invalid(path.Child("image"), c.Image, "must not have leading or trailing whitespace"))
-	}
-	errs = append(errs, oneOf(path.Child("imagePullPolicy"), c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
-	for i, port := range c.Ports {
+	oneOf(c, path.Child("imagePullPolicy"), container.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+	for i, port := range container.Ports {
 		at := path.Child("ports").Index(i)
-		for _, why := range validation.IsValidPortNum(int(port.ContainerPort)) {
-			errs = append(errs, field.Invalid(at.Child("containerPort"), port.ContainerPort, why))
-		}
+		c.port(at.Child("containerPort"), port.ContainerPort)
 		if port.HostPort != 0 {
-			for _, why := range validation.IsValidPortNum(int(port.HostPort)) {
-				errs = append(errs, field.Invalid(at.Child("hostPort"), port.HostPort, why))
-			}
+			c.port(at.Child("hostPort"), port.HostPort)
 		}
-		errs = append(errs, oneOf(at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)...)
+		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
 	}
-	for i, env := range c.Env {
+	for i, env := range container.Env {
 		at := path.Child("env").Index(i)
-		if env.Name == "" {
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		} else {
-			for _, why := range validation.IsEnvVarName(env.Name) {
-				errs = append(errs, field.Invalid(at.Child("name"), env.Name, why))
-			}
-		}
+		c.name(at.Child("name"), env.Name, validation.IsEnvVarName)
 		if env.Value != "" && env.ValueFrom != nil {
-			errs = append(errs, field.Invalid(at.Child("valueFrom"), "", "may not be specified when `value` is not empty"))
+			c.invalid(at.Child("valueFrom"), "", "may not be specified when `value` is not empty")
 		}
 	}
-	return append(errs, validateResources(c.Resources, path.Child("resources"))...)
+	checkResources(c, container.Resources, path.Child("resources"))
 }
 
-func validateResources(r corev1.ResourceRequirements, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	check := func(list corev1.ResourceList, path *field.Path) {
-		for name, quantity := range list {
+func checkResources(c *check, r corev1.ResourceRequirements, path *field.Path) {
+	for list, quantities := range map[string]corev1.ResourceList{"limits": r.Limits, "requests": r.Requests} {
+		for name, quantity := range quantities {
 			if quantity.Sign() < 0 {
-				errs = append(errs, field.Invalid(path.Key(string(name)), quantity.String(), "must be greater than or equal to 0"))
+				c.invalid(path.Child(list).Key(string(name)), quantity.String(), "must be greater than or equal to 0")
 			}
 		}
 	}
-	check(r.Limits, path.Child("limits"))
-	check(r.Requests, path.Child("requests"))
 	for name, request := range r.Requests {
 		if limit, ok := r.Limits[name]; ok && request.Cmp(limit) > 0 {
-			errs = append(errs, field.Invalid(path.Child("requests"), request.String(),
-				"must be less than or equal to "+string(name)+" limit of "+limit.String()))
+			c.invalid(path.Child("requests"), request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String()))
 		}
 	}
-	return errs
 }
 
-// validatePodUpdate refuses changes to what the kubelet cannot change in a pod that may be running: all but the
+// checkPodUpdate refuses changes to what the kubelet cannot change in a pod that may be running: all but the
 // images, tolerations that are added and the deadline.
-func validatePodUpdate(s, old *corev1.PodSpec) field.ErrorList {
+func checkPodUpdate(c *check, s, old *corev1.PodSpec) {
 	allowed := s.DeepCopy()
 	for _, lists := range [][2][]corev1.Container{{allowed.Containers, old.Containers}, {allowed.InitContainers, old.InitContainers}} {
 		for i := range lists[0] {
@@ -245,12 +211,10 @@ func validatePodUpdate(s, old *corev1.PodSpec) field.ErrorList {
 	}
 	allowed.ActiveDeadlineSeconds, allowed.Tolerations = old.ActiveDeadlineSeconds, old.Tolerations
 	allowed.TerminationGracePeriodSeconds = old.TerminationGracePeriodSeconds
-	if equal(allowed, old) {
-		return nil
+	if !equal(allowed, old) {
+		c.add(field.Forbidden(field.NewPath("spec"), "pod updates may not change fields other than `spec.containers[*].image`, "+
+			"`spec.initContainers[*].image`, `spec.activeDeadlineSeconds` and `spec.tolerations` (only additions)"))
 	}
-	return field.ErrorList{field.Forbidden(field.NewPath("spec"),
-		"pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, "+
-			"`spec.activeDeadlineSeconds` and `spec.tolerations` (only additions)")}
 }
 
 // PodRequests returns what the pod asks of a node: the sum of its containers, or an init container's if that is

@@ -2,14 +2,14 @@ package api
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -22,61 +22,53 @@ var services = behaviour[*corev1.Service]{
 		for i := range s.Spec.Ports {
 			port := &s.Spec.Ports[i]
 			setDefault(&port.Protocol, corev1.ProtocolTCP)
-			setDefault(&port.TargetPort, intstr.FromInt32(port.Port))
-			if port.TargetPort == intstr.FromString("") {
+			if port.TargetPort.String() == "0" || port.TargetPort.String() == "" {
 				port.TargetPort = intstr.FromInt32(port.Port)
 			}
 		}
 	},
-	validate: func(s, old *corev1.Service) field.ErrorList { return validateService(&s.Spec, field.NewPath("spec")) },
+	validate: func(c *check, s, old *corev1.Service) { checkService(c, &s.Spec, field.NewPath("spec")) },
 	fields: func(s *corev1.Service) map[string]string {
 		return map[string]string{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 	},
 }
 
 func serviceCells(s *corev1.Service) []any {
-	external := append([]string{}, s.Spec.ExternalIPs...)
+	external := slices.Clone(s.Spec.ExternalIPs)
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		external = []string{s.Spec.ExternalName}
 	}
-	var ports, selector []string
+	var ports []string
 	for _, p := range s.Spec.Ports {
-		text := strconv.Itoa(int(p.Port))
+		text := fmt.Sprint(p.Port)
 		if p.NodePort != 0 {
-			text += ":" + strconv.Itoa(int(p.NodePort))
+			text += fmt.Sprint(":", p.NodePort)
 		}
 		ports = append(ports, text+"/"+string(p.Protocol))
 	}
-	for _, key := range sortedKeys(s.Spec.Selector) {
-		selector = append(selector, key+"="+s.Spec.Selector[key])
-	}
-	return []any{s.Name, s.Spec.Type, orNone(s.Spec.ClusterIP), orNone(external...), orNone(ports...), age(s.CreationTimestamp), orNone(selector...)}
+	return []any{s.Name, s.Spec.Type, orNone(s.Spec.ClusterIP), orNone(external...), orNone(ports...), age(s.CreationTimestamp),
+		orNone(labels.Set(s.Spec.Selector).String())}
 }
 
-func validateService(s *corev1.ServiceSpec, path *field.Path) field.ErrorList {
-	errs := oneOf(path.Child("type"), s.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeExternalName)
+func checkService(c *check, s *corev1.ServiceSpec, path *field.Path) {
+	oneOf(c, path.Child("type"), s.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeExternalName)
 	if s.Type == corev1.ServiceTypeExternalName {
-		if s.ExternalName == "" {
-			errs = append(errs, field.Required(path.Child("externalName"), ""))
-		}
-	} else if len(s.Ports) == 0 && s.ClusterIP != corev1.ClusterIPNone {
-		errs = append(errs, field.Required(path.Child("ports"), ""))
+		c.required(path.Child("externalName"), s.ExternalName != "")
+	} else {
+		c.required(path.Child("ports"), len(s.Ports) > 0 || s.ClusterIP == corev1.ClusterIPNone)
 	}
 	names := map[string]bool{}
 	for i, port := range s.Ports {
 		at := path.Child("ports").Index(i)
-		for _, why := range validation.IsValidPortNum(int(port.Port)) {
-			errs = append(errs, field.Invalid(at.Child("port"), port.Port, why))
-		}
+		c.port(at.Child("port"), port.Port)
 		if port.Name == "" && len(s.Ports) > 1 {
-			errs = append(errs, field.Required(at.Child("name"), ""))
+			c.required(at.Child("name"), false)
 		} else if names[port.Name] {
-			errs = append(errs, field.Duplicate(at.Child("name"), port.Name))
+			c.add(field.Duplicate(at.Child("name"), port.Name))
 		}
 		names[port.Name] = true
-		errs = append(errs, oneOf(at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)...)
+		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
 	}
-	return errs
 }
 
 var endpoints = behaviour[*corev1.Endpoints]{
@@ -100,7 +92,7 @@ var endpointSlices = behaviour[*discoveryv1.EndpointSlice]{
 		var ports, addresses []string
 		for _, p := range e.Ports {
 			if p.Port != nil {
-				ports = append(ports, strconv.Itoa(int(*p.Port)))
+				ports = append(ports, fmt.Sprint(*p.Port))
 			}
 		}
 		for _, endpoint := range e.Endpoints {
@@ -114,23 +106,17 @@ var autoscalers = behaviour[*autoscalingv2.HorizontalPodAutoscaler]{
 	columns: "Name Reference Targets MinPods MaxPods Replicas Age",
 	cells: func(h *autoscalingv2.HorizontalPodAutoscaler) []any {
 		reference := h.Spec.ScaleTargetRef.Kind + "/" + h.Spec.ScaleTargetRef.Name
-		return []any{h.Name, reference, autoscalerTargets(h), replicas(h.Spec.MinReplicas), h.Spec.MaxReplicas,
+		return []any{h.Name, reference, autoscalerTargets(h), deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas,
 			h.Status.CurrentReplicas, age(h.CreationTimestamp)}
 	},
 	defaults: func(h *autoscalingv2.HorizontalPodAutoscaler) { setDefaultPtr(&h.Spec.MinReplicas, 1) },
-	validate: func(h, old *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
-		var errs field.ErrorList
+	validate: func(c *check, h, old *autoscalingv2.HorizontalPodAutoscaler) {
 		path := field.NewPath("spec")
-		if h.Spec.ScaleTargetRef.Name == "" {
-			errs = append(errs, field.Required(path.Child("scaleTargetRef", "name"), ""))
+		c.required(path.Child("scaleTargetRef", "name"), h.Spec.ScaleTargetRef.Name != "")
+		atLeast(c, path.Child("minReplicas"), 1, h.Spec.MinReplicas)
+		if h.Spec.MaxReplicas < deref(h.Spec.MinReplicas, 1) {
+			c.invalid(path.Child("maxReplicas"), h.Spec.MaxReplicas, "must be greater than or equal to `minReplicas`")
 		}
-		if h.Spec.MinReplicas != nil && *h.Spec.MinReplicas < 1 {
-			errs = append(errs, field.Invalid(path.Child("minReplicas"), *h.Spec.MinReplicas, "must be greater than or equal to 1"))
-		}
-		if h.Spec.MaxReplicas < replicas(h.Spec.MinReplicas) {
-			errs = append(errs, field.Invalid(path.Child("maxReplicas"), h.Spec.MaxReplicas, "must be greater than or equal to `minReplicas`"))
-		}
-		return errs
 	},
 }
 

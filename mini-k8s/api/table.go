@@ -1,8 +1,8 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -63,13 +63,13 @@ func workloadCells(template corev1.PodTemplateSpec, selector *metav1.LabelSelect
 }
 
 func deploymentCells(d *appsv1.Deployment) []any {
-	cells := []any{d.Name, fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, replicas(d.Spec.Replicas)),
+	cells := []any{d.Name, fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, deref(d.Spec.Replicas, 1)),
 		d.Status.UpdatedReplicas, d.Status.AvailableReplicas, age(d.CreationTimestamp)}
 	return append(cells, workloadCells(d.Spec.Template, d.Spec.Selector)...)
 }
 
 func replicaSetCells(rs *appsv1.ReplicaSet) []any {
-	cells := []any{rs.Name, replicas(rs.Spec.Replicas), rs.Status.Replicas, rs.Status.ReadyReplicas, age(rs.CreationTimestamp)}
+	cells := []any{rs.Name, deref(rs.Spec.Replicas, 1), rs.Status.Replicas, rs.Status.ReadyReplicas, age(rs.CreationTimestamp)}
 	return append(cells, workloadCells(rs.Spec.Template, rs.Spec.Selector)...)
 }
 
@@ -94,69 +94,58 @@ func podCells(p *corev1.Pod) []any {
 
 // PodSummary returns the word in the STATUS column: the phase, or the reason that says more.
 func PodSummary(p *corev1.Pod) string {
-	summary := string(p.Status.Phase)
-	if p.Status.Reason != "" {
-		summary = p.Status.Reason
+	if p.DeletionTimestamp != nil {
+		if p.Status.Reason == "NodeLost" {
+			return "Unknown"
+		}
+		return "Terminating"
 	}
 	for i, c := range p.Status.InitContainerStatuses {
 		switch state := c.State; {
 		case state.Terminated != nil && state.Terminated.ExitCode == 0:
 			continue
-		case state.Terminated != nil && state.Terminated.Reason == "":
-			summary = fmt.Sprintf("Init:ExitCode:%d", state.Terminated.ExitCode)
 		case state.Terminated != nil:
-			summary = "Init:" + state.Terminated.Reason
+			return "Init:" + endReason(state.Terminated)
 		case state.Waiting != nil && state.Waiting.Reason != "" && state.Waiting.Reason != "PodInitializing":
-			summary = "Init:" + state.Waiting.Reason
-		default:
-			summary = fmt.Sprintf("Init:%d/%d", i, len(p.Spec.InitContainers))
+			return "Init:" + state.Waiting.Reason
 		}
-		return orTerminating(p, summary)
+		return fmt.Sprintf("Init:%d/%d", i, len(p.Spec.InitContainers))
 	}
-	running := false
+	summary, running := cmp.Or(p.Status.Reason, string(p.Status.Phase)), false
 	for _, c := range slices.Backward(p.Status.ContainerStatuses) {
 		switch state := c.State; {
 		case state.Waiting != nil && state.Waiting.Reason != "":
 			summary = state.Waiting.Reason
-		case state.Terminated != nil && state.Terminated.Reason != "":
-			summary = state.Terminated.Reason
 		case state.Terminated != nil:
-			summary = fmt.Sprintf("ExitCode:%d", state.Terminated.ExitCode)
+			summary = endReason(state.Terminated)
 		case state.Running != nil && c.Ready:
 			running = true
 		}
 	}
-	if summary == "Completed" && running {
-		summary = "NotReady"
-		if PodReady(p) {
-			summary = "Running"
-		}
+	switch {
+	case summary != "Completed" || !running:
+		return summary
+	case PodReady(p):
+		return "Running"
 	}
-	return orTerminating(p, summary)
+	return "NotReady"
 }
 
-func orTerminating(p *corev1.Pod, summary string) string {
-	switch {
-	case p.DeletionTimestamp == nil:
-		return summary
-	case p.Status.Reason == "NodeLost":
-		return "Unknown"
-	}
-	return "Terminating"
+func endReason(end *corev1.ContainerStateTerminated) string {
+	return cmp.Or(end.Reason, fmt.Sprint("ExitCode:", end.ExitCode))
 }
 
 func nodeCells(n *corev1.Node) []any {
-	status := []string{"Unknown"}
+	status := "Unknown"
 	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			status[0] = map[corev1.ConditionStatus]string{corev1.ConditionTrue: "Ready"}[c.Status]
-			if status[0] == "" {
-				status[0] = "NotReady"
-			}
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+			status = "Ready"
+		} else if c.Type == corev1.NodeReady {
+			status = "NotReady"
 		}
 	}
 	if n.Spec.Unschedulable {
-		status = append(status, "SchedulingDisabled")
+		status += ",SchedulingDisabled"
 	}
 	var roles []string
 	for label := range n.Labels {
@@ -169,17 +158,10 @@ func nodeCells(n *corev1.Node) []any {
 	for _, a := range n.Status.Addresses {
 		address[a.Type] = a.Address
 	}
-	info := n.Status.NodeInfo
-	return []any{n.Name, strings.Join(status, ","), orNone(roles...), age(n.CreationTimestamp), info.KubeletVersion,
-		orNone(address[corev1.NodeInternalIP]), orNone(address[corev1.NodeExternalIP]), orUnknown(info.OSImage),
-		orUnknown(info.KernelVersion), orUnknown(info.ContainerRuntimeVersion)}
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "<unknown>"
-	}
-	return s
+	info, unknown := n.Status.NodeInfo, "<unknown>"
+	return []any{n.Name, status, orNone(roles...), age(n.CreationTimestamp), info.KubeletVersion,
+		orNone(address[corev1.NodeInternalIP]), orNone(address[corev1.NodeExternalIP]), cmp.Or(info.OSImage, unknown),
+		cmp.Or(info.KernelVersion, unknown), cmp.Or(info.ContainerRuntimeVersion, unknown)}
 }
 
 func eventCells(e *corev1.Event) []any {
@@ -188,12 +170,3 @@ func eventCells(e *corev1.Event) []any {
 	return []any{age(e.LastTimestamp), e.Type, e.Reason, object, e.InvolvedObject.FieldPath, source,
 		strings.TrimSpace(e.Message), age(e.FirstTimestamp), e.Count, e.Name}
 }
-
-func replicas(n *int32) int32 {
-	if n == nil {
-		return 1
-	}
-	return *n
-}
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

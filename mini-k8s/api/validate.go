@@ -1,6 +1,8 @@
 package api
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -12,11 +14,13 @@ import (
 // Validate returns everything that is wrong with an object, all at once and each with its field's path. old is
 // the object before an update, nil on create.
 func (k *Kind) Validate(o, old Object) field.ErrorList {
-	errs := apivalidation.ValidateObjectMetaAccessor(o, k.Namespaced, k.nameRule(), field.NewPath("metadata"))
+	path := field.NewPath("metadata")
+	wrong := check(apivalidation.ValidateObjectMetaAccessor(o, k.Namespaced, k.nameRule(), path))
 	if old != nil {
-		errs = append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(o, old, field.NewPath("metadata"))...)
+		wrong.add(apivalidation.ValidateObjectMetaAccessorUpdate(o, old, path)...)
 	}
-	return append(errs, k.validate(o, old)...)
+	k.validate(&wrong, o, old)
+	return field.ErrorList(wrong)
 }
 
 // nameRule returns what a name of the kind may look like: names of services and namespaces are labels in DNS,
@@ -40,16 +44,52 @@ func JoinName(base, suffix string) string {
 	return base + "-" + suffix
 }
 
-func equal(a, b any) bool { return equality.Semantic.DeepEqual(a, b) }
+// check collects what is wrong with an object.
+type check field.ErrorList
 
-func oneOf[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+func (c *check) add(errs ...*field.Error) { *c = append(*c, errs...) }
+
+func (c *check) required(path *field.Path, there bool) {
+	if !there {
+		c.add(field.Required(path, ""))
 	}
-	return field.ErrorList{field.NotSupported(path, value, allowed)}
 }
+
+func (c *check) invalid(path *field.Path, value any, reasons ...string) {
+	for _, why := range reasons {
+		c.add(field.Invalid(path, value, why))
+	}
+}
+
+func (c *check) name(path *field.Path, name string, rule func(string) []string) {
+	if c.required(path, name != ""); name != "" {
+		c.invalid(path, name, rule(name)...)
+	}
+}
+
+func (c *check) port(path *field.Path, port int32) {
+	c.invalid(path, port, validation.IsValidPortNum(int(port))...)
+}
+
+func (c *check) unchanged(path *field.Path, value, old any) {
+	if !equal(value, old) {
+		c.invalid(path, value, "field is immutable")
+	}
+}
+
+func atLeast[T int32 | int64](c *check, path *field.Path, least T, value *T) {
+	if value != nil && *value < least {
+		c.invalid(path, *value, fmt.Sprint("must be greater than or equal to ", least))
+	}
+}
+
+func oneOf[T ~string](c *check, path *field.Path, value T, allowed ...T) {
+	if !slices.Contains(allowed, value) {
+		c.add(field.NotSupported(path, value, allowed))
+	}
+}
+
+func equal(a, b any) bool { return equality.Semantic.DeepEqual(a, b) }
 
 func setDefault[T comparable](at *T, value T) {
 	var zero T
@@ -62,4 +102,12 @@ func setDefaultPtr[T any](at **T, value T) {
 	if *at == nil {
 		*at = &value
 	}
+}
+
+// deref returns what a pointer points to, or the other value if it is nil.
+func deref[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
 }

@@ -25,17 +25,14 @@ var deployments = behaviour[*appsv1.Deployment]{
 		}
 		defaultPodSpec(&d.Spec.Template.Spec)
 	},
-	validate: func(d, old *appsv1.Deployment) field.ErrorList {
+	validate: func(c *check, d, old *appsv1.Deployment) {
 		path := field.NewPath("spec")
-		errs := validateWorkload(d.Spec.Replicas, d.Spec.Selector, &d.Spec.Template, path)
-		if limit := d.Spec.RevisionHistoryLimit; limit != nil && *limit < 0 {
-			errs = append(errs, field.Invalid(path.Child("revisionHistoryLimit"), *limit, "must be greater than or equal to 0"))
-		}
-		errs = append(errs, validateStrategy(&d.Spec.Strategy, path.Child("strategy"))...)
+		checkWorkload(c, d.Spec.Replicas, d.Spec.Selector, &d.Spec.Template, path)
+		atLeast(c, path.Child("revisionHistoryLimit"), 0, d.Spec.RevisionHistoryLimit)
+		checkStrategy(c, &d.Spec.Strategy, path.Child("strategy"))
 		if old != nil {
-			errs = append(errs, validateSelectorUpdate(d.Spec.Selector, old.Spec.Selector, path)...)
+			c.unchanged(path.Child("selector"), d.Spec.Selector, old.Spec.Selector)
 		}
-		return errs
 	},
 }
 
@@ -46,70 +43,52 @@ var replicaSets = behaviour[*appsv1.ReplicaSet]{
 		setDefaultPtr(&rs.Spec.Replicas, 1)
 		defaultPodSpec(&rs.Spec.Template.Spec)
 	},
-	validate: func(rs, old *appsv1.ReplicaSet) field.ErrorList {
+	validate: func(c *check, rs, old *appsv1.ReplicaSet) {
 		path := field.NewPath("spec")
-		errs := validateWorkload(rs.Spec.Replicas, rs.Spec.Selector, &rs.Spec.Template, path)
+		checkWorkload(c, rs.Spec.Replicas, rs.Spec.Selector, &rs.Spec.Template, path)
 		if old != nil {
-			errs = append(errs, validateSelectorUpdate(rs.Spec.Selector, old.Spec.Selector, path)...)
+			c.unchanged(path.Child("selector"), rs.Spec.Selector, old.Spec.Selector)
 		}
-		return errs
 	},
 }
 
-// validateWorkload checks what Deployments and ReplicaSets have in common. A selector that does not match the
+// checkWorkload checks what Deployments and ReplicaSets have in common. A selector that does not match the
 // template's own labels would have the controller make pods for ever, for it would never see them.
-func validateWorkload(count *int32, selector *metav1.LabelSelector, template *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if count != nil && *count < 0 {
-		errs = append(errs, field.Invalid(path.Child("replicas"), *count, "must be greater than or equal to 0"))
-	}
-	if selector == nil {
-		errs = append(errs, field.Required(path.Child("selector"), ""))
-	} else {
-		errs = append(errs, metavalidation.ValidateLabelSelector(selector, metavalidation.LabelSelectorValidationOptions{}, path.Child("selector"))...)
+func checkWorkload(c *check, replicas *int32, selector *metav1.LabelSelector, template *corev1.PodTemplateSpec, path *field.Path) {
+	atLeast(c, path.Child("replicas"), 0, replicas)
+	at, labelsAt := path.Child("selector"), path.Child("template", "metadata", "labels")
+	if c.required(at, selector != nil); selector != nil {
+		c.add(metavalidation.ValidateLabelSelector(selector, metavalidation.LabelSelectorValidationOptions{}, at)...)
 		if len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
-			errs = append(errs, field.Invalid(path.Child("selector"), selector, "empty selector is invalid for deployment"))
+			c.invalid(at, selector, "empty selector is invalid for deployment")
 		}
 		if parsed, err := metav1.LabelSelectorAsSelector(selector); err == nil && !parsed.Matches(labels.Set(template.Labels)) {
-			errs = append(errs, field.Invalid(path.Child("template", "metadata", "labels"), template.Labels, "`selector` does not match template `labels`"))
+			c.invalid(labelsAt, template.Labels, "`selector` does not match template `labels`")
 		}
 	}
-	errs = append(errs, metavalidation.ValidateLabels(template.Labels, path.Child("template", "metadata", "labels"))...)
-	errs = append(errs, validatePodSpec(&template.Spec, path.Child("template", "spec"))...)
-	if template.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-		errs = append(errs, field.NotSupported(path.Child("template", "spec", "restartPolicy"), template.Spec.RestartPolicy,
-			[]corev1.RestartPolicy{corev1.RestartPolicyAlways}))
-	}
-	return errs
+	c.add(metavalidation.ValidateLabels(template.Labels, labelsAt)...)
+	checkPodSpec(c, &template.Spec, path.Child("template", "spec"))
+	oneOf(c, path.Child("template", "spec", "restartPolicy"), template.Spec.RestartPolicy, corev1.RestartPolicyAlways)
 }
 
-func validateStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.ErrorList {
-	errs := oneOf(path.Child("type"), s.Type, appsv1.RollingUpdateDeploymentStrategyType, appsv1.RecreateDeploymentStrategyType)
-	if s.Type == appsv1.RecreateDeploymentStrategyType && s.RollingUpdate != nil {
-		errs = append(errs, field.Forbidden(path.Child("rollingUpdate"), "may not be specified when strategy `type` is 'Recreate'"))
-	}
+func checkStrategy(c *check, s *appsv1.DeploymentStrategy, path *field.Path) {
+	oneOf(c, path.Child("type"), s.Type, appsv1.RollingUpdateDeploymentStrategyType, appsv1.RecreateDeploymentStrategyType)
 	if s.RollingUpdate == nil {
-		return errs
+		return
 	}
-	values := map[string]int{}
-	for name, value := range map[string]*intstr.IntOrString{"maxSurge": s.RollingUpdate.MaxSurge, "maxUnavailable": s.RollingUpdate.MaxUnavailable} {
+	path = path.Child("rollingUpdate")
+	if s.Type == appsv1.RecreateDeploymentStrategyType {
+		c.add(field.Forbidden(path, "may not be specified when strategy `type` is 'Recreate'"))
+	}
+	bound := func(name string, value *intstr.IntOrString) (none bool) {
 		n, err := intstr.GetScaledValueFromIntOrPercent(value, 100, true)
 		if err != nil || n < 0 {
-			errs = append(errs, field.Invalid(path.Child("rollingUpdate", name), value.String(),
-				"must be a non-negative number or a percentage (e.g. '1' or '25%')"))
+			c.invalid(path.Child(name), value.String(), "must be a non-negative number or a percentage (e.g. '1' or '25%')")
 		}
-		values[name] = n
+		return err == nil && n == 0
 	}
-	if len(errs) == 0 && values["maxSurge"] == 0 && values["maxUnavailable"] == 0 {
-		errs = append(errs, field.Invalid(path.Child("rollingUpdate", "maxUnavailable"), s.RollingUpdate.MaxUnavailable.String(),
-			"may not be 0 when `maxSurge` is 0"))
+	noSurge, noneMissing := bound("maxSurge", s.RollingUpdate.MaxSurge), bound("maxUnavailable", s.RollingUpdate.MaxUnavailable)
+	if noSurge && noneMissing {
+		c.invalid(path.Child("maxUnavailable"), s.RollingUpdate.MaxUnavailable.String(), "may not be 0 when `maxSurge` is 0")
 	}
-	return errs
-}
-
-func validateSelectorUpdate(selector, old *metav1.LabelSelector, path *field.Path) field.ErrorList {
-	if equal(selector, old) {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(path.Child("selector"), selector, "field is immutable")}
 }

@@ -11,6 +11,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -23,6 +24,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/net"
 )
 
 // Client is a connection to the API server. It is safe for concurrent use.
@@ -44,9 +46,8 @@ type Config struct {
 
 // New returns a client. It makes no call.
 func New(config Config) *Client {
-	transport := config.Transport
-	if transport == nil {
-		transport = &http.Transport{
+	if config.Transport == nil {
+		config.Transport = &http.Transport{
 			TLSClientConfig:     config.TLS,
 			ForceAttemptHTTP2:   true,
 			MaxIdleConnsPerHost: 16,
@@ -54,7 +55,7 @@ func New(config Config) *Client {
 			TLSHandshakeTimeout: 10 * time.Second,
 		}
 	}
-	return &Client{server: strings.TrimSuffix(config.Server, "/"), http: &http.Client{Transport: transport}, name: config.Name}
+	return &Client{server: strings.TrimSuffix(config.Server, "/"), http: &http.Client{Transport: config.Transport}, name: config.Name}
 }
 
 // Named returns the same client under another name.
@@ -83,10 +84,28 @@ func (c *Client) Do(ctx context.Context, request Request) (body []byte, warnings
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s %s: read the answer: %w", request.Method, request.Path, err)
 	}
-	for _, header := range response.Header.Values("Warning") {
-		warnings = append(warnings, warningText(header))
+	headers, _ := net.ParseWarningHeaders(response.Header.Values("Warning"))
+	for _, header := range headers {
+		warnings = append(warnings, header.Text)
 	}
 	return body, warnings, nil
+}
+
+// call is Do for JSON: it sends what is not nil, and reads the answer into what is not nil.
+func (c *Client) call(ctx context.Context, request Request, send, into any) (err error) {
+	if send != nil {
+		if request.Body, err = json.Marshal(send); err != nil {
+			return fmt.Errorf("%s %s: encode %T: %w", request.Method, request.Path, send, err)
+		}
+	}
+	answer, _, err := c.Do(ctx, request)
+	if err != nil || into == nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("%s %s: unreadable answer: %w", request.Method, request.Path, err)
+	}
+	return nil
 }
 
 // Stream is Do for an answer that comes bit by bit. The caller closes the body.
@@ -100,9 +119,9 @@ func (c *Client) Stream(ctx context.Context, request Request) (*http.Response, e
 		return nil, fmt.Errorf("%s %s: %w", request.Method, request.Path, err)
 	}
 	r.Header.Set("User-Agent", c.name)
-	r.Header.Set("Accept", orJSON(request.Accept))
+	r.Header.Set("Accept", cmp.Or(request.Accept, "application/json"))
 	if request.Body != nil {
-		r.Header.Set("Content-Type", orJSON(request.ContentType))
+		r.Header.Set("Content-Type", cmp.Or(request.ContentType, "application/json"))
 	}
 	response, err := c.http.Do(r)
 	if err != nil {
@@ -115,13 +134,6 @@ func (c *Client) Stream(ctx context.Context, request Request) (*http.Response, e
 	return response, nil
 }
 
-func orJSON(contentType string) string {
-	if contentType == "" {
-		return "application/json"
-	}
-	return contentType
-}
-
 // statusError reads the Status that came with an error, or makes one of an answer that is none.
 func statusError(response *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
@@ -131,14 +143,4 @@ func statusError(response *http.Response) error {
 			Message: strings.TrimSpace(response.Status + ": " + string(body))}
 	}
 	return &apierrors.StatusError{ErrStatus: status}
-}
-
-// warningText takes the text out of a header as RFC 7234 writes it: 299 - "text".
-func warningText(header string) string {
-	if _, quoted, ok := strings.Cut(header, `"`); ok {
-		if end := strings.LastIndex(quoted, `"`); end >= 0 {
-			return strings.ReplaceAll(strings.ReplaceAll(quoted[:end], `\"`, `"`), `\\`, `\`)
-		}
-	}
-	return header
 }

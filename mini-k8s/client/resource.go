@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -18,27 +17,22 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Resource is the collection of the objects of one kind, as the API server holds it.
+// Resource is the collection of the objects of one kind, as the API server holds it. Unlike those of client-go, the
+// objects that it returns always know their kind.
 type Resource[T api.Object] struct {
 	client *Client
 	kind   *api.Kind
-	empty  func() T
 }
 
 // Of returns the collection of a kind: client.Of[*corev1.Pod](c).
-func Of[T api.Object](c *Client) Resource[T] {
-	kind := api.KindOf[T]()
-	return Resource[T]{client: c, kind: kind, empty: func() T { return kind.New().(T) }}
-}
+func Of[T api.Object](c *Client) Resource[T] { return Resource[T]{c, api.KindOf[T]()} }
 
 // Metadata is of any object what all kinds have in common.
 type Metadata = *metav1.PartialObjectMetadata
 
 // MetadataOf returns the collection of a kind that is only known at run time, of which nothing but the metadata
 // is of interest. It must not be used to update objects whole.
-func MetadataOf(c *Client, kind *api.Kind) Resource[Metadata] {
-	return Resource[Metadata]{client: c, kind: kind, empty: func() Metadata { return &metav1.PartialObjectMetadata{} }}
-}
+func MetadataOf(c *Client, kind *api.Kind) Resource[Metadata] { return Resource[Metadata]{c, kind} }
 
 // Kind returns the kind of the collection's objects.
 func (r Resource[T]) Kind() *api.Kind { return r.kind }
@@ -62,20 +56,21 @@ type Event[T api.Object] struct {
 	Object T               `json:"object"`
 }
 
+// Get returns one object.
 func (r Resource[T]) Get(ctx context.Context, namespace, name string) (T, error) {
-	return r.call(ctx, http.MethodGet, r.kind.Path(namespace, name, ""), nil, nil, "")
+	return r.call(ctx, Request{Method: http.MethodGet, Path: r.kind.Path(namespace, name, "")}, nil)
 }
 
 // Create returns the object as it was stored: with its UID, its revision and its defaults. So do the other
 // writes. The object that was passed in stays as it is.
 func (r Resource[T]) Create(ctx context.Context, object T) (T, error) {
-	return r.call(ctx, http.MethodPost, r.kind.Path(object.GetNamespace(), "", ""), nil, object, "")
+	return r.call(ctx, Request{Method: http.MethodPost, Path: r.kind.Path(object.GetNamespace(), "", "")}, object)
 }
 
 // Update replaces an object, all but its status. It fails with a conflict if the object has changed since
 // object's resourceVersion.
 func (r Resource[T]) Update(ctx context.Context, object T) (T, error) {
-	return r.call(ctx, http.MethodPut, r.kind.Path(object.GetNamespace(), object.GetName(), ""), nil, object, "")
+	return r.UpdateSubresource(ctx, object, "")
 }
 
 // UpdateStatus replaces an object's status and nothing else.
@@ -85,46 +80,37 @@ func (r Resource[T]) UpdateStatus(ctx context.Context, object T) (T, error) {
 
 // UpdateSubresource puts the object to one of its subresources ("status", "finalize").
 func (r Resource[T]) UpdateSubresource(ctx context.Context, object T, subresource string) (T, error) {
-	return r.call(ctx, http.MethodPut, r.kind.Path(object.GetNamespace(), object.GetName(), subresource), nil, object, "")
+	path := r.kind.Path(object.GetNamespace(), object.GetName(), subresource)
+	return r.call(ctx, Request{Method: http.MethodPut, Path: path}, object)
 }
 
 // Patch changes parts of an object. patch is marshalled to JSON; an empty subresource means the object itself.
-func (r Resource[T]) Patch(ctx context.Context, namespace, name, subresource string, patchType types.PatchType, patch any) (T, error) {
-	return r.call(ctx, http.MethodPatch, r.kind.Path(namespace, name, subresource), nil, patch, string(patchType))
+func (r Resource[T]) Patch(ctx context.Context, namespace, name, subresource string, kind types.PatchType, patch any) (T, error) {
+	path := r.kind.Path(namespace, name, subresource)
+	return r.call(ctx, Request{Method: http.MethodPatch, Path: path, ContentType: string(kind)}, patch)
 }
 
 // CreateSubresource posts to a subresource ("binding", "eviction") and ignores what the server answers.
 func (r Resource[T]) CreateSubresource(ctx context.Context, namespace, name, subresource string, body any) error {
-	_, _, err := r.client.Do(ctx, Request{Method: http.MethodPost, Path: r.kind.Path(namespace, name, subresource), Body: marshal(body)})
-	return err
+	return r.client.call(ctx, Request{Method: http.MethodPost, Path: r.kind.Path(namespace, name, subresource)}, body, nil)
 }
 
 // Delete asks for the object to go. Whether it is gone when Delete returns depends on its finalizers and, for
 // pods, on the grace period. It returns the revision of the write.
 func (r Resource[T]) Delete(ctx context.Context, namespace, name string, options metav1.DeleteOptions) (string, error) {
-	body, _, err := r.client.Do(ctx, Request{Method: http.MethodDelete, Path: r.kind.Path(namespace, name, ""), Body: marshal(options)})
-	if err != nil {
-		return "", err
-	}
-	var answer struct {
-		Metadata struct{ ResourceVersion string }
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return "", fmt.Errorf("delete %s %s/%s: unreadable answer: %w", r.kind.Kind, namespace, name, err)
-	}
-	return answer.Metadata.ResourceVersion, nil
+	var answer metav1.PartialObjectMetadata // of the object, or a Status
+	err := r.client.call(ctx, Request{Method: http.MethodDelete, Path: r.kind.Path(namespace, name, "")}, options, &answer)
+	return answer.ResourceVersion, err
 }
 
-func (r Resource[T]) List(ctx context.Context, selection Selection) (List[T], error) {
-	var list List[T]
-	body, _, err := r.client.Do(ctx, Request{Method: http.MethodGet, Path: r.kind.Path(selection.Namespace, "", ""), Query: selection.query()})
-	if err != nil {
-		return list, err
+// List returns the objects of a selection, and at which revision of the store they were so.
+func (r Resource[T]) List(ctx context.Context, selection Selection) (list List[T], err error) {
+	request := Request{Method: http.MethodGet, Path: r.kind.Path(selection.Namespace, "", ""), Query: selection.query()}
+	err = r.client.call(ctx, request, nil, &list)
+	for _, o := range list.Items {
+		o.GetObjectKind().SetGroupVersionKind(r.kind.GroupVersionKind)
 	}
-	if err := json.Unmarshal(body, &list); err != nil {
-		return list, fmt.Errorf("list %s: unreadable answer: %w", r.kind.Resource, err)
-	}
-	return list, nil
+	return list, err
 }
 
 // Watch yields the changes after a revision, as they come. It ends with an error: the context's, a broken
@@ -147,6 +133,9 @@ func (r Resource[T]) Watch(ctx context.Context, selection Selection, revision st
 		lines := bufio.NewReaderSize(response.Body, 32<<10)
 		for {
 			event, err := readEvent[T](lines)
+			if err == nil {
+				event.Object.GetObjectKind().SetGroupVersionKind(r.kind.GroupVersionKind)
+			}
 			if !yield(event, err) || err != nil {
 				return
 			}
@@ -155,19 +144,15 @@ func (r Resource[T]) Watch(ctx context.Context, selection Selection, revision st
 }
 
 // readEvent reads one line of a watch. Its object is a Status if the type is ERROR.
-func readEvent[T api.Object](lines *bufio.Reader) (Event[T], error) {
-	var event Event[T]
+func readEvent[T api.Object](lines *bufio.Reader) (event Event[T], err error) {
 	line, err := lines.ReadBytes('\n')
 	if err != nil {
 		return event, err
 	}
-	var failure struct {
-		Type   watch.EventType
-		Object metav1.Status
-	}
 	if err := json.Unmarshal(line, &event); err == nil && event.Type != watch.Error {
 		return event, nil
 	}
+	var failure struct{ Object metav1.Status }
 	if err := json.Unmarshal(line, &failure); err != nil {
 		return event, fmt.Errorf("watch: unreadable event: %w", err)
 	}
@@ -185,35 +170,8 @@ func (s Selection) query() url.Values {
 	return query
 }
 
-// call sends one object, if body is not nil, and reads one.
-func (r Resource[T]) call(ctx context.Context, method, path string, query url.Values, body any, contentType string) (T, error) {
-	var object T
-	request := Request{Method: method, Path: path, Query: query, ContentType: contentType}
-	if body != nil {
-		request.Body = marshal(body)
-	}
-	answer, _, err := r.client.Do(ctx, request)
-	if err != nil {
-		return object, err
-	}
-	object = r.empty()
-	if err := json.Unmarshal(answer, object); err != nil {
-		return object, fmt.Errorf("%s %s: unreadable answer: %w", method, path, err)
-	}
-	return object, nil
-}
-
-// marshal encodes what is to be sent. API objects always can be.
-func marshal(body any) []byte {
-	data, err := json.Marshal(body)
-	if err != nil {
-		panic(fmt.Sprintf("client: encode %T: %v", body, err))
-	}
-	return data
-}
-
-// IsEnded reports whether a watch's error only says that the connection ended, so that the same watch can go on
-// from the last revision seen.
-func IsEnded(err error) bool {
-	return err == io.EOF || !apierrors.IsGone(err) && !apierrors.IsResourceExpired(err)
+// call sends what is not nil, and reads an object.
+func (r Resource[T]) call(ctx context.Context, request Request, body any) (object T, err error) {
+	err = r.client.call(ctx, request, body, &object)
+	return object, err
 }

@@ -1,17 +1,3 @@
-// Package control is the kit of which every control loop is built: an informer that keeps a copy of what the API
-// server holds, a work queue that says which object to look at next, and Run for what runs side by side.
-//
-// The pattern is the same everywhere. Changes do not carry work, they only say where to look: a handler puts the
-// object's key into the queue, a worker takes it out, reads what is desired and what there is, and brings the
-// second nearer to the first. A change that is missed, doubled or late does no harm, for the next look sees all.
-//
-// Invariants:
-//  1. Objects in an informer's cache are shared by all: never change one, change a DeepCopy.
-//  2. A queue never hands the same key to two workers at a time, and never loses one.
-//  3. After WaitFor(revision) a cache shows every change up to that revision.
-//
-// In Kubernetes: client-go's tools/cache (Reflector, SharedInformer, Indexer) and util/workqueue; KEP-5504 makes
-// revisions comparable there, too.
 package control
 
 import (
@@ -28,7 +14,6 @@ import (
 	"workshop/mini-k8s/client"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -40,24 +25,22 @@ type Informer[T api.Object] struct {
 	mu       sync.RWMutex // guards all below
 	objects  map[string]T
 	indexes  map[string]*index[T]
-	handlers map[int]func(old, new T)
-	nextID   int
-	synced   bool
-	revision int64
-	moved    chan struct{} // closed and replaced whenever revision or synced changed
+	handlers map[*func(old, new T)]func(old, new T)
+	revision int64         // up to which the cache shows all changes, 0 until it has been filled
+	moved    chan struct{} // closed and replaced whenever the revision did
 }
 
 // index finds objects by values that a function takes from them.
 type index[T api.Object] struct {
-	values func(T) []string
-	keys   map[string]map[string]T // value -> key -> object
+	values  func(T) []string
+	objects map[string]map[string]T // value -> key -> object
 }
 
 // NewInformer returns an informer that does nothing until Run.
 func NewInformer[T api.Object](resource client.Resource[T], selection client.Selection) *Informer[T] {
 	return &Informer[T]{
 		resource: resource, selection: selection,
-		objects: map[string]T{}, indexes: map[string]*index[T]{}, handlers: map[int]func(old, new T){},
+		objects: map[string]T{}, indexes: map[string]*index[T]{}, handlers: map[*func(old, new T)]func(old, new T){},
 		moved: make(chan struct{}),
 	}
 }
@@ -95,9 +78,10 @@ func (i *Informer[T]) Index(name string, values func(T) []string) {
 	if i.indexes[name] != nil {
 		return
 	}
-	x := &index[T]{values: values, keys: map[string]map[string]T{}}
+	x := &index[T]{values: values, objects: map[string]map[string]T{}}
+	var none T
 	for key, o := range i.objects {
-		x.put(key, o)
+		x.set(key, none, o)
 	}
 	i.indexes[name] = x
 }
@@ -106,7 +90,7 @@ func (i *Informer[T]) Index(name string, values func(T) []string) {
 func (i *Informer[T]) ByIndex(name, value string) []T {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	return slices.Collect(maps.Values(i.indexes[name].keys[value]))
+	return slices.Collect(maps.Values(i.indexes[name].objects[value]))
 }
 
 // Subscribe calls handler for every object that is there, with a zero old, and from then on for every change:
@@ -119,33 +103,24 @@ func (i *Informer[T]) Subscribe(ctx context.Context, handler func(old, new T)) {
 	for _, o := range i.objects {
 		handler(none, o)
 	}
-	id := i.nextID
-	i.nextID++
-	i.handlers[id] = handler
+	i.handlers[&handler] = handler
 	context.AfterFunc(ctx, func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		delete(i.handlers, id)
+		delete(i.handlers, &handler)
 	})
 }
 
 // WaitSynced returns once the cache has been filled for the first time.
-func (i *Informer[T]) WaitSynced(ctx context.Context) error {
-	return i.waitUntil(ctx, func() bool { return i.synced })
-}
+func (i *Informer[T]) WaitSynced(ctx context.Context) error { return i.WaitFor(ctx, 1) }
 
-// WaitFor returns once the cache shows all changes up to the revision. A loop that has written waits for its own
-// last write before it decides again: so it never makes a second time what it has just made.
+// WaitFor returns once the cache shows all changes up to the revision.
 func (i *Informer[T]) WaitFor(ctx context.Context, revision int64) error {
-	return i.waitUntil(ctx, func() bool { return i.revision >= revision })
-}
-
-func (i *Informer[T]) waitUntil(ctx context.Context, done func() bool) error {
 	for {
 		i.mu.RLock()
-		ok, moved := done(), i.moved
+		reached, moved := i.revision, i.moved
 		i.mu.RUnlock()
-		if ok {
+		if reached >= revision {
 			return nil
 		}
 		select {
@@ -159,31 +134,27 @@ func (i *Informer[T]) waitUntil(ctx context.Context, done func() bool) error {
 // Run lists and watches until the context ends. When the connection breaks it goes on where it was, and when
 // the server has forgotten that place it lists again.
 func (i *Informer[T]) Run(ctx context.Context) error {
-	backoff := NewBackoff(50*time.Millisecond, 5*time.Second)
-	listed := false
+	listed, failures := false, 0
 	for ctx.Err() == nil {
-		err := error(nil)
+		var err error
 		if !listed {
-			if err = i.list(ctx); err == nil {
-				listed = true
-			}
+			err = i.list(ctx)
+			listed = err == nil
 		}
 		if listed {
 			started := time.Now()
 			err = i.watch(ctx)
-			listed = client.IsEnded(err)
+			listed = !apierrors.IsGone(err) && !apierrors.IsResourceExpired(err)
 			if time.Since(started) > time.Second {
-				backoff.Reset()
+				failures = 0
 			}
 		}
-		if ctx.Err() != nil {
-			break
-		}
+		failures++
 		slog.Debug("watch ended, going on", "resource", i.resource.Kind().Resource, "reason", err)
 		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 			slog.Warn("may not watch", "resource", i.resource.Kind().Resource, "reason", err)
 		}
-		Sleep(ctx, backoff.Next())
+		Sleep(ctx, backoff(failures, 50*time.Millisecond, 5*time.Second))
 	}
 	return ctx.Err()
 }
@@ -196,18 +167,15 @@ func (i *Informer[T]) list(ctx context.Context) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	gone := make(map[string]T, len(i.objects))
-	for key, o := range i.objects {
-		gone[key] = o
-	}
+	gone := maps.Clone(i.objects)
 	for _, o := range list.Items {
 		delete(gone, Key(o))
-		i.put(o)
+		i.set(Key(o), o)
 	}
-	for _, o := range gone {
-		i.remove(o)
+	var none T
+	for key := range gone {
+		i.set(key, none)
 	}
-	i.synced = true
 	i.advance(list.ResourceVersion)
 	return nil
 }
@@ -223,9 +191,10 @@ func (i *Informer[T]) watch(ctx context.Context) error {
 		i.mu.Lock()
 		switch event.Type {
 		case watch.Added, watch.Modified:
-			i.put(event.Object)
+			i.set(Key(event.Object), event.Object)
 		case watch.Deleted:
-			i.remove(event.Object)
+			var none T
+			i.set(Key(event.Object), none)
 		}
 		i.advance(event.Object.GetResourceVersion())
 		i.mu.Unlock()
@@ -233,50 +202,40 @@ func (i *Informer[T]) watch(ctx context.Context) error {
 	return errors.New("watch ended")
 }
 
-func (i *Informer[T]) put(o T) {
-	key := Key(o)
-	old, existed := i.objects[key]
-	if existed && old.GetResourceVersion() == o.GetResourceVersion() {
+// set puts an object under its key, or takes out what is there if there is none any more, and tells the handlers.
+func (i *Informer[T]) set(key string, o T) {
+	var none T
+	old := i.objects[key]
+	switch {
+	case !exists(old) && !exists(o):
 		return
+	case !exists(o):
+		delete(i.objects, key)
+	case exists(old) && old.GetResourceVersion() == o.GetResourceVersion():
+		return
+	case exists(old) && old.GetUID() != o.GetUID(): // deleted and made again while nobody watched
+		i.set(key, none)
+		i.set(key, o)
+		return
+	default:
+		o.SetManagedFields(nil) // nobody here asks who wrote what, and they take as much room as the rest
+		i.objects[key] = o
 	}
-	if existed && old.GetUID() != o.GetUID() { // deleted and made again while nobody watched
-		i.remove(old)
-		var none T
-		old, existed = none, false
-	}
-	o.SetManagedFields(nil) // nobody here asks who wrote what, and they take as much room as the rest
-	i.objects[key] = o
 	for _, x := range i.indexes {
-		if existed {
-			x.remove(key, old)
-		}
-		x.put(key, o)
+		x.set(key, old, o)
 	}
 	for _, handler := range i.handlers {
 		handler(old, o)
 	}
 }
 
-func (i *Informer[T]) remove(o T) {
-	key := Key(o)
-	old, existed := i.objects[key]
-	if !existed {
-		return
-	}
-	delete(i.objects, key)
-	for _, x := range i.indexes {
-		x.remove(key, old)
-	}
+func exists[T api.Object](o T) bool {
 	var none T
-	for _, handler := range i.handlers {
-		handler(old, none)
-	}
+	return any(o) != any(none)
 }
 
 func (i *Informer[T]) advance(resourceVersion string) {
-	if revision := Revision(resourceVersion); revision > i.revision {
-		i.revision = revision
-	}
+	i.revision = max(i.revision, Revision(resourceVersion))
 	close(i.moved)
 	i.moved = make(chan struct{})
 }
@@ -287,28 +246,21 @@ func Revision(resourceVersion string) int64 {
 	return revision
 }
 
-func (x *index[T]) put(key string, o T) {
-	for _, value := range x.values(o) {
-		if x.keys[value] == nil {
-			x.keys[value] = map[string]T{}
-		}
-		x.keys[value][key] = o
-	}
-}
-
-func (x *index[T]) remove(key string, o T) {
-	for _, value := range x.values(o) {
-		delete(x.keys[value], key)
-		if len(x.keys[value]) == 0 {
-			delete(x.keys, value)
+// set puts an object in the place of an old one; either may be missing.
+func (x *index[T]) set(key string, old, o T) {
+	if exists(old) {
+		for _, value := range x.values(old) {
+			if delete(x.objects[value], key); len(x.objects[value]) == 0 {
+				delete(x.objects, value)
+			}
 		}
 	}
-}
-
-// ByOwner is an index by the UID of the controller that an object belongs to; "" for those that belong to none.
-func ByOwner[T api.Object](o T) []string {
-	if owner := metav1.GetControllerOfNoCopy(o); owner != nil {
-		return []string{string(owner.UID)}
+	if exists(o) {
+		for _, value := range x.values(o) {
+			if x.objects[value] == nil {
+				x.objects[value] = map[string]T{}
+			}
+			x.objects[value][key] = o
+		}
 	}
-	return []string{""}
 }

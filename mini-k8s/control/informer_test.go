@@ -21,7 +21,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -131,20 +130,6 @@ func TestIndexFindsObjectsUnderAllTheirValuesAndNoOthers(t *testing.T) {
 		expect("y")
 		expect("never")
 	})
-}
-
-func TestObjectsAreFoundByTheirController(t *testing.T) {
-	owned := mastertest.Pod("owned", func(p *corev1.Pod) {
-		p.OwnerReferences = []metav1.OwnerReference{{UID: "guest"}, {UID: "boss", Controller: new(true)}}
-	})
-	for name, row := range map[string]struct {
-		pod  *corev1.Pod
-		want string
-	}{"of a controller": {owned, "boss"}, "of nobody": {mastertest.Pod("free"), ""}} {
-		if got := control.ByOwner(row.pod); !slices.Equal(got, []string{row.want}) {
-			t.Errorf("pod %s: %q, want %q", name, got, row.want)
-		}
-	}
 }
 
 func TestSubscriberSeesAllThatIsThereThenEveryChangeUntilItsContextEnds(t *testing.T) {

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"workshop/mini-k8s/control"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // work runs a queue in the test's bubble and returns what ends it.
@@ -195,6 +198,24 @@ func TestBackOffDoublesToItsLimitAndBeginsAnewAfterSuccess(t *testing.T) {
 	})
 }
 
+func TestWhoWasFasterIsNoFaultAndTheNextLookComes(t *testing.T) {
+	pods := schema.GroupResource{Resource: "pods"}
+	for _, failure := range []error{apierrors.NewConflict(pods, "a", errors.New("faster")), apierrors.NewNotFound(pods, "a")} {
+		synctest.Test(t, func(t *testing.T) {
+			q, looks := control.NewQueue("test"), newTimes()
+			work(t, q, 1, func(string) error {
+				if looks.note() == 1 {
+					return fmt.Errorf("write: %w", failure)
+				}
+				return nil
+			})
+			q.Add("a")
+			time.Sleep(time.Minute)
+			looks.expect(t, 0, 10*time.Millisecond)
+		})
+	}
+}
+
 func TestOneKeysFailuresDoNotDelayAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, looks := control.NewQueue("test"), newTimes()
@@ -269,34 +290,4 @@ func TestQueueStopsOnlyWhenItsWorkersHaveAndThenTakesNothing(t *testing.T) {
 			t.Errorf("%d looks after the end", n)
 		}
 	})
-}
-
-func TestBackoffDoublesFromTheFirstToTheLast(t *testing.T) {
-	b := control.NewBackoff(3, 20)
-	for round := range 2 {
-		for i, want := range []time.Duration{3, 6, 12, 20, 20} {
-			if got := b.Next(); got != want {
-				t.Errorf("round %d, wait %d is %d, want %d", round, i, got, want)
-			}
-		}
-		b.Reset()
-	}
-}
-
-func TestWritesRemembersTheNewestRevisionOfEachKey(t *testing.T) {
-	var w control.Writes
-	if got := w.Last("a"); got != 0 {
-		t.Errorf("before any write: %d", got)
-	}
-	w.Note("a", "7")
-	w.Note("a", "5") // two writes in parallel may be answered in any order
-	w.Note("b", "6")
-	w.Note("b", "")
-	if a, b := w.Last("a"), w.Last("b"); a != 7 || b != 6 {
-		t.Errorf("a is at %d, b at %d", a, b)
-	}
-	w.Forget("a")
-	if a, b := w.Last("a"), w.Last("b"); a != 0 || b != 6 {
-		t.Errorf("after forgetting a, a is at %d, b at %d", a, b)
-	}
 }

@@ -4,91 +4,73 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
+	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 )
 
-// Deps is what every control loop is made of.
+// Deps is what every loop of a process is made of.
 type Deps struct {
-	Client    *client.Client
-	Informers *Informers
-	Events    *Events
+	Client *client.Client
+	Events *Events
+	name   string
+	caches *caches
 }
 
 // NewDeps returns the parts for the loops of one process. The name is that of the process: "master".
 func NewDeps(c *client.Client, name string) Deps {
 	c = c.Named(name)
-	return Deps{Client: c, Informers: NewInformers(c), Events: NewEvents(c, name, "")}
+	return Deps{Client: c, Events: NewEvents(c, name, ""), name: name,
+		caches: &caches{client: c, byKind: map[*api.Kind]any{}, starts: make(chan func(context.Context) error, len(api.Kinds))}}
 }
 
-// As returns the same parts for a loop of this name; caches stay shared, writes and events carry the name.
+// As returns the same parts for a loop of this name: it has its writes and events, while the caches stay shared.
 func (d Deps) As(name string) Deps {
-	return Deps{Client: d.Client.Named(name), Informers: d.Informers, Events: d.Events.From(name)}
+	return Deps{Client: d.Client.Named(name), Events: d.Events.From(name), name: name, caches: d.caches}
 }
 
-// Run runs what the loops share: the informers and the recording of events.
+// Run runs what the loops share, the caches and the recording of events, until the context ends.
 func (d Deps) Run(ctx context.Context) error {
-	return Run(ctx, Component{"informers", d.Informers.Run}, Component{"events", d.Events.Run})
+	return Run(ctx, Component{"caches", d.caches.Run}, Component{"events", d.Events.Run})
 }
 
-// Informers keeps one informer for each kind, shared by all loops of a process, so that each object is decoded
-// and held once.
-type Informers struct {
+// caches holds one informer for each kind that a loop has asked for, so that each object is decoded and held once.
+type caches struct {
 	client *client.Client
+	starts chan func(context.Context) error // informers to run; has room for all kinds
 
-	mu      sync.Mutex // guards all below
-	byType  map[reflect.Type]any
-	ctx     context.Context // nil until Run
-	starts  []func(context.Context) error
-	running sync.WaitGroup
+	mu     sync.Mutex // guards byKind
+	byKind map[*api.Kind]any
 }
 
-// NewInformers returns an empty set. Its informers start with Run.
-func NewInformers(c *client.Client) *Informers {
-	return &Informers{client: c, byType: map[reflect.Type]any{}}
-}
-
-// Shared returns the set's informer for all objects of a kind: control.Shared[*corev1.Pod](informers).
-func Shared[T api.Object](s *Informers) *Informer[T] {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if informer, ok := s.byType[reflect.TypeFor[T]()]; ok {
+func cacheOf[T api.Object](c *caches) *Informer[T] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	resource := client.Of[T](c.client)
+	if informer, ok := c.byKind[resource.Kind()]; ok {
 		return informer.(*Informer[T])
 	}
-	informer := NewInformer(client.Of[T](s.client), client.Selection{})
-	s.byType[reflect.TypeFor[T]()] = informer
-	s.start(informer.Run)
+	informer := NewInformer(resource, client.Selection{})
+	informer.Index("controller", controllerOf)
+	c.byKind[resource.Kind()] = informer
+	c.starts <- informer.Run
 	return informer
 }
 
-// start runs an informer now, or when Run is called.
-func (s *Informers) start(run func(context.Context) error) {
-	if s.ctx == nil {
-		s.starts = append(s.starts, run)
-		return
+// Run runs all informers, also those that are asked for later.
+func (c *caches) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		select {
+		case run := <-c.starts:
+			running.Go(func() { run(ctx) })
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	if ctx := s.ctx; ctx.Err() == nil {
-		s.running.Go(func() { run(ctx) })
-	}
-}
-
-// Run runs all informers, also those that are asked for later, until the context ends.
-func (s *Informers) Run(ctx context.Context) error {
-	s.mu.Lock()
-	s.ctx = ctx
-	for _, run := range s.starts {
-		s.start(run)
-	}
-	s.starts = nil
-	s.mu.Unlock()
-	<-ctx.Done()
-	s.mu.Lock() // who was starting an informer has done so; from now on nobody does
-	s.mu.Unlock()
-	s.running.Wait() // without the lock: a handler of an informer may be asking for another one
-	return ctx.Err()
 }
 
 // Component is something that runs until its context ends.
@@ -114,4 +96,16 @@ func Run(ctx context.Context, components ...Component) error {
 	}
 	running.Wait()
 	return errors.Join(failures...)
+}
+
+// Sleep waits, or returns early when the context ends.
+func Sleep(ctx context.Context, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// backoff returns how long to wait after so many failures: from the first wait on it doubles, up to the last.
+func backoff(failures int, first, last time.Duration) time.Duration {
+	return min(first<<min(failures-1, 20), last)
 }

@@ -131,7 +131,8 @@ func ChangeStatus[T api.Object](t testing.TB, c *client.Client, namespace, name 
 	return write(t, c, namespace, name, change, client.Of[T](c).UpdateStatus)
 }
 
-func write[T api.Object](t testing.TB, c *client.Client, namespace, name string, change func(T), update func(context.Context, T) (T, error)) T {
+func write[T api.Object](t testing.TB, c *client.Client, namespace, name string, change func(T),
+	update func(context.Context, T) (T, error)) T {
 	t.Helper()
 	for {
 		object := Get[T](t, c, namespace, name)
@@ -168,33 +169,21 @@ func MakeReady(pod *corev1.Pod) {
 // (nil: always), and one that is being deleted is gone at once. It needs no node.
 func Kubelet(deps control.Deps, serves func(*corev1.Pod) bool) func(context.Context) error {
 	deps = deps.As("kubelet")
-	pods, queue := client.Of[*corev1.Pod](deps.Client), control.NewQueue("kubelet")
-	informer := control.Shared[*corev1.Pod](deps.Informers)
-	return func(ctx context.Context) error {
-		informer.Subscribe(ctx, func(_, pod *corev1.Pod) {
-			if pod != nil {
-				queue.Add(control.Key(pod))
-			}
-		})
-		return queue.Run(ctx, 4, func(ctx context.Context, key string) error {
-			pod, ok := informer.Get(key)
-			var err error
-			switch {
-			case !ok:
-			case pod.DeletionTimestamp != nil:
-				_, err = pods.Delete(ctx, pod.Namespace, pod.Name, metav1.DeleteOptions{
-					GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
-			case !api.PodReady(pod) && (serves == nil || serves(pod)):
-				changed := pod.DeepCopy()
-				MakeReady(changed)
-				_, err = pods.UpdateStatus(ctx, changed)
-			}
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			return err
-		})
-	}
+	pods := control.Of[*corev1.Pod](deps)
+	loop := control.NewLoop(deps, 4, func(ctx context.Context, key string) (err error) {
+		pod, ok := pods.Get(key)
+		switch {
+		case !ok:
+		case pod.DeletionTimestamp != nil:
+			_, err = pods.Resource.Delete(ctx, pod.Namespace, pod.Name, metav1.DeleteOptions{
+				GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
+		case !api.PodReady(pod) && (serves == nil || serves(pod)):
+			_, err = pods.ChangeStatus(ctx, pod, MakeReady)
+		}
+		return err
+	})
+	control.Watch(loop, pods, control.Itself)
+	return loop.Run
 }
 
 // Events returns what was recorded about the objects of a name.

@@ -144,7 +144,7 @@ func TestRefusalsAreSummedUpInTheWordsOfKubernetes(t *testing.T) {
 		{"each reason of a node counts", []*corev1.Node{full, small}, "0/2 nodes are available: 1 Too many pods, 2 Insufficient cpu."},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			best, got := ledgerOf(row.nodes, on("full", "x", "")).choose(pod("p", requests("2", "1")))
+			best, got := choose(pod("p", requests("2", "1")), ledgerOf(row.nodes, on("full", "x", "")).nodes)
 			if best != "" || got != row.want {
 				t.Errorf("chose %q, said %q,\nwant %q", best, got, row.want)
 			}
@@ -166,7 +166,7 @@ func TestBestNodeIsTheOneWithFewestSiblingsThenTheEmptiest(t *testing.T) {
 		{"with the fewest siblings", []*corev1.Pod{on("a", "x", "web"), on("a", "x2", "web"), on("b", "y", "web"), on("c", "z", "web"), on("c", "z2", "web")}, "b"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got, why := ledgerOf(three, row.pods...).choose(pod("new", ownedBy("web"))); got != row.want {
+			if got, why := choose(pod("new", ownedBy("web")), ledgerOf(three, row.pods...).nodes); got != row.want {
 				t.Errorf("chose %q (%s), want %q", got, why, row.want)
 			}
 		})
@@ -189,11 +189,11 @@ func TestLedgerCountsWhatIsTakenAndNothingElse(t *testing.T) {
 		{"one that is unbound", func(l *ledger) { l.setPod(nil, unbound(one)) }, 0},
 		{"one that is gone", func(l *ledger) { l.setPod(nil, one); l.setPod(one, nil) }, 0},
 		{"one that has finished", func(l *ledger) { l.setPod(nil, one); l.setPod(one, finished(one)); l.setPod(finished(one), nil) }, 0},
-		{"an assumption", func(l *ledger) { l.assume(unbound(one), "n") }, 1},
-		{"an assumption that is taken back", func(l *ledger) { l.assume(unbound(one), "n"); l.forget(one.UID) }, 0},
-		{"an assumption that the watch has told", func(l *ledger) { l.assume(unbound(one), "n"); l.setPod(unbound(one), one) }, 1},
-		{"what the watch has told is not taken back", func(l *ledger) { l.assume(unbound(one), "n"); l.setPod(unbound(one), one); l.forget(one.UID) }, 1},
-		{"an assumption of a pod that is gone", func(l *ledger) { l.assume(unbound(one), "n"); l.setPod(unbound(one), nil); l.forget(one.UID) }, 0},
+		{"an assumption", func(l *ledger) { l.take(unbound(one), "n", true) }, 1},
+		{"an assumption that is taken back", func(l *ledger) { l.take(unbound(one), "n", true); l.forget(one.UID) }, 0},
+		{"an assumption that the watch has told", func(l *ledger) { l.take(unbound(one), "n", true); l.setPod(unbound(one), one) }, 1},
+		{"what the watch has told is not taken back", func(l *ledger) { l.take(unbound(one), "n", true); l.setPod(unbound(one), one); l.forget(one.UID) }, 1},
+		{"an assumption of a pod that is gone", func(l *ledger) { l.take(unbound(one), "n", true); l.setPod(unbound(one), nil); l.forget(one.UID) }, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			l := ledgerOf([]*corev1.Node{n})
@@ -210,7 +210,7 @@ func TestLedgerForgetsNodesThatAreGoneWithTheirPods(t *testing.T) {
 	n, p := node("n", "4", "4Gi", "10"), on("n", "p", "")
 	l := ledgerOf([]*corev1.Node{n}, p)
 	l.setNode(n, nil)
-	if best, _ := l.choose(pod("new")); best != "" {
+	if best, _ := choose(pod("new"), l.nodes); best != "" {
 		t.Errorf("a pod goes to %q, which is gone", best)
 	}
 	l.setNode(nil, n)

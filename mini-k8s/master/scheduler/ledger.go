@@ -1,10 +1,12 @@
 package scheduler
 
 import (
-	"math"
+	"maps"
+	"slices"
 	"sync"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/control"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,6 +18,7 @@ type ledger struct {
 	mu      sync.Mutex // guards all below
 	nodes   map[string]*nodeInfo
 	entries map[types.UID]entry // what each pod takes, and where
+	unfit   map[string]bool     // keys of pods that fitted nowhere when they were last looked at
 }
 
 type entry struct {
@@ -33,7 +36,7 @@ type nodeInfo struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{nodes: map[string]*nodeInfo{}, entries: map[types.UID]entry{}}
+	return &ledger{nodes: map[string]*nodeInfo{}, entries: map[types.UID]entry{}, unfit: map[string]bool{}}
 }
 
 func (l *ledger) node(name string) *nodeInfo {
@@ -63,6 +66,7 @@ func (l *ledger) setPod(old, pod *corev1.Pod) {
 	switch {
 	case pod == nil:
 		l.free(old.UID)
+		delete(l.unfit, control.Key(old))
 	case api.PodFinished(pod):
 		l.free(pod.UID)
 	case pod.Spec.NodeName != "":
@@ -70,11 +74,27 @@ func (l *ledger) setPod(old, pod *corev1.Pod) {
 	}
 }
 
-// assume counts a pod on a node before it is bound.
-func (l *ledger) assume(pod *corev1.Pod, node string) {
+// assign chooses a node for a pod, and counts the pod on it before it is bound. If none will do, the pod is unfit,
+// and assign returns "" and why.
+func (l *ledger) assign(pod *corev1.Pod) (node, refusal string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.take(pod, node, true)
+	node, refusal = choose(pod, l.nodes)
+	if node == "" {
+		l.unfit[control.Key(pod)] = true // in the same moment: whatever changes from now on counts
+	} else {
+		l.take(pod, node, true)
+	}
+	return node, refusal
+}
+
+// takeUnfit returns the pods that fitted nowhere, and forgets them.
+func (l *ledger) takeUnfit() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keys := slices.Collect(maps.Keys(l.unfit))
+	clear(l.unfit)
+	return keys
 }
 
 // forget takes an assumption back. What the watch has told stays.
@@ -100,9 +120,7 @@ func (l *ledger) take(pod *corev1.Pod, node string, assumed bool) {
 	}
 	l.free(pod.UID)
 	l.entries[pod.UID] = e
-	info := l.node(node)
-	info.used = resources{info.used.cpu + e.takes.cpu, info.used.memory + e.takes.memory, info.used.pods + 1}
-	info.owners[e.owner]++
+	l.node(node).count(e, 1)
 }
 
 func (l *ledger) free(pod types.UID) {
@@ -111,12 +129,16 @@ func (l *ledger) free(pod types.UID) {
 		return
 	}
 	delete(l.entries, pod)
-	info := l.node(e.node)
-	info.used = resources{info.used.cpu - e.takes.cpu, info.used.memory - e.takes.memory, info.used.pods - 1}
-	if info.owners[e.owner]--; info.owners[e.owner] == 0 {
-		delete(info.owners, e.owner)
-	}
+	l.nodes[e.node].count(e, -1)
 	l.drop(e.node)
+}
+
+// count adds what a pod takes, or takes it off again.
+func (n *nodeInfo) count(e entry, sign int64) {
+	n.used = n.used.plus(e.takes, sign)
+	if n.owners[e.owner] += int(sign); n.owners[e.owner] == 0 {
+		delete(n.owners, e.owner)
+	}
 }
 
 // drop forgets a node that is gone, and its pods too.
@@ -126,40 +148,20 @@ func (l *ledger) drop(node string) {
 	}
 }
 
-// choose returns the best node for a pod, or "" and why none will do. Of equal nodes the first by name wins, so
-// that a decision can be told from what the ledger holds.
-func (l *ledger) choose(pod *corev1.Pod) (best, refusal string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	refusals := map[string]int{}
-	nodes, bestScore := 0, math.Inf(-1)
-	for name, node := range l.nodes {
-		if node.Node == nil {
-			continue
-		}
-		nodes++
-		if reasons := refuse(pod, node); len(reasons) > 0 {
-			for _, why := range reasons {
-				refusals[why]++
-			}
-			continue
-		}
-		if s := score(pod, node); s > bestScore || s == bestScore && name < best {
-			best, bestScore = name, s
-		}
-	}
-	if best == "" {
-		return "", explain(nodes, refusals)
-	}
-	return best, ""
+// resources of a pod or a node: CPU in thousandths of a core, memory in bytes.
+type resources struct{ cpu, memory, pods int64 }
+
+// plus adds other resources, or takes them off if the sign is -1.
+func (r resources) plus(other resources, sign int64) resources {
+	return resources{r.cpu + sign*other.cpu, r.memory + sign*other.memory, r.pods + sign*other.pods}
 }
 
-// refuse returns what the first filter that refuses has against the node.
-func refuse(pod *corev1.Pod, node *nodeInfo) []string {
-	for _, f := range filters {
-		if reasons := f(pod, node); len(reasons) > 0 {
-			return reasons
-		}
-	}
-	return nil
+func requestsOf(pod *corev1.Pod) resources {
+	cpu, memory := api.PodRequests(pod)
+	return resources{cpu: cpu.MilliValue(), memory: memory.Value(), pods: 1}
+}
+
+func roomOf(node *corev1.Node) resources {
+	a := node.Status.Allocatable
+	return resources{cpu: a.Cpu().MilliValue(), memory: a.Memory().Value(), pods: a.Pods().Value()}
 }

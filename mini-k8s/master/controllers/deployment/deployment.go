@@ -18,7 +18,6 @@ import (
 	"log/slog"
 
 	"workshop/mini-k8s/api"
-	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -33,90 +32,59 @@ var controllerKind = appsv1.SchemeGroupVersion.WithKind("Deployment")
 
 // Controller runs the loop.
 type Controller struct {
-	setClient        client.Resource[*appsv1.ReplicaSet]
-	deploymentClient client.Resource[*appsv1.Deployment]
-	events           *control.Events
-	sets             *control.Informer[*appsv1.ReplicaSet]
-	pods             *control.Informer[*corev1.Pod]
-	deployments      *control.Informer[*appsv1.Deployment]
-	setWrites        control.Writes
-	deploymentWrites control.Writes
+	*control.Loop
+	deployments *control.Objects[*appsv1.Deployment]
+	sets        *control.Objects[*appsv1.ReplicaSet]
+	pods        *control.Objects[*corev1.Pod]
+	events      *control.Events
 }
 
 // New returns a controller that does nothing until Run.
 func New(deps control.Deps) *Controller {
 	deps = deps.As("deployment-controller")
-	c := &Controller{
-		setClient: client.Of[*appsv1.ReplicaSet](deps.Client), deploymentClient: client.Of[*appsv1.Deployment](deps.Client), events: deps.Events,
-		sets: control.Shared[*appsv1.ReplicaSet](deps.Informers), deployments: control.Shared[*appsv1.Deployment](deps.Informers),
-		pods: control.Shared[*corev1.Pod](deps.Informers),
-	}
-	c.sets.Index("owner", control.ByOwner)
-	c.pods.Index("owner", control.ByOwner)
+	c := &Controller{deployments: control.Of[*appsv1.Deployment](deps), sets: control.Of[*appsv1.ReplicaSet](deps),
+		pods: control.Of[*corev1.Pod](deps), events: deps.Events}
+	c.Loop = control.NewLoop(deps, workers, c.reconcile)
+	control.Watch(c.Loop, c.deployments, control.Itself)
+	control.Watch(c.Loop, c.sets, deploymentOf)
+	control.Watch(c.Loop, c.pods, c.waitingFor)
 	return c
 }
 
-// Run rolls until the context ends.
-func (c *Controller) Run(ctx context.Context) error {
-	if err := c.sets.WaitSynced(ctx); err != nil {
-		return err
+func deploymentOf(rs *appsv1.ReplicaSet) []string {
+	if owner := metav1.GetControllerOf(rs); owner != nil && owner.Kind == controllerKind.Kind {
+		return []string{control.JoinKey(rs.Namespace, owner.Name)}
 	}
-	if err := c.deployments.WaitSynced(ctx); err != nil {
-		return err
+	return nil
+}
+
+// waitingFor returns the Deployment that a pod is of if it may be waiting until the pod is gone. Else it hears of its
+// pods by the status of their ReplicaSets.
+func (c *Controller) waitingFor(pod *corev1.Pod) []string {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return nil
 	}
-	if err := c.pods.WaitSynced(ctx); err != nil {
-		return err
+	rs, ok := c.sets.Get(control.JoinKey(pod.Namespace, owner.Name))
+	if !ok {
+		return nil
 	}
-	queue := control.NewQueue("deployment")
-	c.deployments.Subscribe(ctx, func(old, d *appsv1.Deployment) {
-		if d == nil {
-			d = old
-		}
-		queue.Add(control.Key(d))
-	})
-	enqueueOwner := func(rs *appsv1.ReplicaSet) {
-		if owner := metav1.GetControllerOf(rs); owner != nil && owner.Kind == controllerKind.Kind {
-			queue.Add(control.JoinKey(rs.Namespace, owner.Name))
+	for _, key := range deploymentOf(rs) {
+		if d, ok := c.deployments.Get(key); ok && d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+			return []string{key}
 		}
 	}
-	c.sets.Subscribe(ctx, func(old, rs *appsv1.ReplicaSet) {
-		if rs == nil {
-			rs = old
-		}
-		enqueueOwner(rs)
-	})
-	c.pods.Subscribe(ctx, func(old, pod *corev1.Pod) {
-		if pod != nil {
-			return // the ReplicaSet's status tells
-		}
-		if owner := metav1.GetControllerOf(old); owner != nil { // a Recreate may be waiting until it is gone
-			if rs, ok := c.sets.Get(control.JoinKey(old.Namespace, owner.Name)); ok {
-				enqueueOwner(rs)
-			}
-		}
-	})
-	return queue.Run(ctx, workers, c.reconcile)
+	return nil
 }
 
 // reconcile brings one Deployment a step nearer to what it asks for. The ReplicaSets' progress brings us back for
 // the next step.
 func (c *Controller) reconcile(ctx context.Context, key string) error {
-	if err := c.sets.WaitFor(ctx, c.setWrites.Last(key)); err != nil {
-		return err
-	}
-	if err := c.deployments.WaitFor(ctx, c.deploymentWrites.Last(key)); err != nil {
-		return err
-	}
 	d, ok := c.deployments.Get(key)
-	if !ok {
-		c.setWrites.Forget(key)
-		c.deploymentWrites.Forget(key)
+	if !ok || d.DeletionTimestamp != nil {
 		return nil // its ReplicaSets are the garbage collector's
 	}
-	if d.DeletionTimestamp != nil {
-		return nil
-	}
-	sets := c.sets.ByIndex("owner", string(d.UID))
+	sets := c.sets.Controlled(d.UID)
 	current, old := split(d, sets)
 	if current == nil && !d.Spec.Paused {
 		return c.createSet(ctx, d, old)
@@ -145,7 +113,7 @@ func (c *Controller) left(sets []*appsv1.ReplicaSet) int {
 		if rs.Status.ObservedGeneration < rs.Generation {
 			left++ // whoever makes its pods may not know yet that it shall have none
 		}
-		for _, pod := range c.pods.ByIndex("owner", string(rs.UID)) {
+		for _, pod := range c.pods.Controlled(rs.UID) {
 			if !api.PodFinished(pod) {
 				left++
 			}
@@ -162,56 +130,45 @@ func (c *Controller) createSet(ctx context.Context, d *appsv1.Deployment, old []
 			rs.Spec.Replicas = &step.replicas
 		}
 	}
-	created, err := c.setClient.Create(ctx, rs)
-	switch {
-	case apierrors.IsAlreadyExists(err):
-		existing, getErr := c.setClient.Get(ctx, rs.Namespace, rs.Name)
-		if getErr != nil {
-			return fmt.Errorf("create replica set %s: %w", rs.Name, getErr)
-		}
-		if metav1.IsControlledBy(existing, d) && sameTemplate(&existing.Spec.Template, &d.Spec.Template) {
-			c.setWrites.Note(control.Key(d), existing.ResourceVersion)
-			return err // the cache had not shown it yet: again
-		}
-		return c.countCollision(ctx, d)
-	case err != nil:
-		c.events.Warning(d, "ReplicaSetCreateError", "Failed to create new replica set %q: %v", rs.Name, err)
-		return fmt.Errorf("create replica set %s: %w", rs.Name, err)
+	_, err := c.sets.Create(ctx, rs)
+	if apierrors.IsAlreadyExists(err) {
+		return c.nameTaken(ctx, d, rs.Name, err)
 	}
-	c.setWrites.Note(control.Key(d), created.ResourceVersion)
+	if err != nil {
+		c.events.Warning(d, "ReplicaSetCreateError", "Failed to create new replica set %q: %v", rs.Name, err)
+		return err
+	}
 	slog.Info("new version", "deployment", control.Key(d), "replicaset", rs.Name, "replicas", *rs.Spec.Replicas)
 	c.events.Normal(d, "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.Name, *rs.Spec.Replicas)
 	return nil
 }
 
-// countCollision notes that the template's hash is that of another ReplicaSet; the count goes into the next hash.
-func (c *Controller) countCollision(ctx context.Context, d *appsv1.Deployment) error {
-	changed := d.DeepCopy()
-	count := int32(1)
-	if d.Status.CollisionCount != nil {
-		count += *d.Status.CollisionCount
-	}
-	changed.Status.CollisionCount = &count
-	written, err := c.deploymentClient.UpdateStatus(ctx, changed)
+// nameTaken counts a collision if the template's hash is that of another ReplicaSet; the count goes into the next hash.
+// If the ReplicaSet is the one that was to be made, and the cache does not show it yet, we come again.
+func (c *Controller) nameTaken(ctx context.Context, d *appsv1.Deployment, name string, failure error) error {
+	existing, err := c.sets.Resource.Get(ctx, d.Namespace, name)
 	if err != nil {
-		return fmt.Errorf("note a collision of hashes: %w", err)
+		return fmt.Errorf("look whose replica set %s is: %w", name, err)
 	}
-	c.deploymentWrites.Note(control.Key(d), written.ResourceVersion)
-	return nil
+	if metav1.IsControlledBy(existing, d) && sameTemplate(existing, d) {
+		return failure
+	}
+	_, err = c.deployments.ChangeStatus(ctx, d, func(d *appsv1.Deployment) {
+		if d.Status.CollisionCount == nil {
+			d.Status.CollisionCount = new(int32)
+		}
+		*d.Status.CollisionCount++
+	})
+	return err
 }
 
 func (c *Controller) scale(ctx context.Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet, replicas int32) error {
-	before := *rs.Spec.Replicas
-	changed := rs.DeepCopy()
-	changed.Spec.Replicas = &replicas
-	written, err := c.setClient.Update(ctx, changed)
-	if err != nil {
-		return fmt.Errorf("scale replica set %s to %d: %w", rs.Name, replicas, err)
-	}
-	c.setWrites.Note(control.Key(d), written.ResourceVersion)
-	direction := "up"
+	before, direction := *rs.Spec.Replicas, "up"
 	if replicas < before {
 		direction = "down"
+	}
+	if _, err := c.sets.Change(ctx, rs, func(rs *appsv1.ReplicaSet) { rs.Spec.Replicas = &replicas }); err != nil {
+		return err
 	}
 	slog.Info("scaling", "deployment", control.Key(d), "replicaset", rs.Name, "from", before, "to", replicas)
 	c.events.Normal(d, "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", direction, rs.Name, before, replicas)

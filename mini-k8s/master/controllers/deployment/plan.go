@@ -1,8 +1,6 @@
 package deployment
 
 import (
-	"slices"
-
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -13,9 +11,18 @@ type step struct {
 	replicas int32
 }
 
+// resize returns the step to that size, none if the ReplicaSet has it.
+func resize(rs *appsv1.ReplicaSet, replicas int32) []step {
+	if specReplicas(rs) == replicas {
+		return nil
+	}
+	return []step{{rs, replicas}}
+}
+
 // plan returns what to change now, given what there is. current is the ReplicaSet of the Deployment's template,
 // nil if there is none; it need not be stored yet. left is how many pods of the old ones are not wholly gone.
 func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, left int) []step {
+	old = oldestFirst(old)
 	if current == nil || d.Spec.Paused {
 		return planPaused(d, current, old)
 	}
@@ -25,60 +32,47 @@ func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.Replic
 	return planRolling(d, current, old)
 }
 
-// planRolling first grows the new ReplicaSet as far as maxSurge lets it, then shrinks the old ones as far as
-// maxUnavailable does.
+// planRolling decides on one step of a rolling update.
+//  1. The new ReplicaSet grows, as far as all together are not more than replicas + maxSurge, or shrinks to replicas.
+//  2. Of the old pods as many may go as leave replicas - maxUnavailable for sure: pods of the new version that are
+//     asked for but not available yet do not count.
+//  3. First those go that do not serve anyway, of the oldest version first.
+//  4. Then available ones, of the oldest version first, as far as enough available ones of all versions are left.
 func planRolling(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
-	wanted := *d.Spec.Replicas
 	surge, unavailable := limits(d)
-	var steps []step
-	size := *current.Spec.Replicas
+	wanted, size := *d.Spec.Replicas, specReplicas(current)
 	total := size + sum(old, specReplicas)
-	switch room := wanted + surge - total; {
-	case size > wanted:
-		size = wanted
-	case size < wanted && room > 0:
-		size = min(wanted, size+room)
-	}
-	if size != *current.Spec.Replicas {
-		steps = append(steps, step{current, size})
-	}
+	steps := resize(current, min(wanted, size+max(0, wanted+surge-total)))
 
-	// Of the old pods, as many may go as leave minAvailable for sure: pods of the new version that are asked for
-	// but not available yet do not count. First those that do not serve anyway, then available ones.
-	minAvailable := wanted - unavailable
-	budget := total - minAvailable - (specReplicas(current) - available(current))
-	gone := map[*appsv1.ReplicaSet]int32{}
-	take := func(rs *appsv1.ReplicaSet, count int32, from *int32) {
-		count = max(0, min(count, *from))
-		gone[rs] += count
-		*from -= count
-	}
-	old = oldestFirst(old)
+	least := wanted - unavailable
+	budget := total - least - (size - available(current))
+	sizes := map[*appsv1.ReplicaSet]int32{}
 	for _, rs := range old {
-		take(rs, specReplicas(rs)-available(rs), &budget)
+		sizes[rs] = specReplicas(rs) - take(&budget, specReplicas(rs)-available(rs))
 	}
-	spare := min(budget, sum(old, available)+available(current)-minAvailable)
+	budget = min(budget, sum(old, available)+available(current)-least)
 	for _, rs := range old {
-		take(rs, available(rs), &spare)
-	}
-	for _, rs := range old {
-		if gone[rs] > 0 {
-			steps = append(steps, step{rs, specReplicas(rs) - gone[rs]})
-		}
+		sizes[rs] -= take(&budget, available(rs))
+		steps = append(steps, resize(rs, sizes[rs])...)
 	}
 	return steps
+}
+
+// take takes so many pods off the budget, or as many as it has, and returns how many.
+func take(budget *int32, count int32) int32 {
+	count = max(0, min(count, *budget))
+	*budget -= count
+	return count
 }
 
 // planRecreate takes all old pods away, and begins with the new ones when the last is gone.
 func planRecreate(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, left int) []step {
 	var steps []step
 	for _, rs := range old {
-		if specReplicas(rs) > 0 {
-			steps = append(steps, step{rs, 0})
-		}
+		steps = append(steps, resize(rs, 0)...)
 	}
-	if len(steps) == 0 && left == 0 && specReplicas(current) != *d.Spec.Replicas {
-		steps = append(steps, step{current, *d.Spec.Replicas})
+	if len(steps) == 0 && left == 0 {
+		return resize(current, *d.Spec.Replicas)
 	}
 	return steps
 }
@@ -86,31 +80,24 @@ func planRecreate(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv
 // planPaused follows a change of the Deployment's size, but moves nothing from one version to another: a rollout that
 // was paused half-way keeps the pods that it has on top.
 func planPaused(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
-	newest := current
-	if newest == nil || specReplicas(newest) == 0 {
-		for _, rs := range oldestFirst(old) {
-			if specReplicas(rs) > 0 {
-				newest = rs
-			}
+	sets, newest := old, current
+	if current != nil {
+		sets = append(sets, current)
+	}
+	for _, rs := range sets {
+		if specReplicas(rs) > 0 {
+			newest = rs
 		}
 	}
 	if newest == nil {
 		return nil
 	}
-	others := sum(old, specReplicas)
-	if current != nil {
-		others += specReplicas(current)
+	others := sum(sets, specReplicas) - specReplicas(newest)
+	if others == 0 {
+		return resize(newest, *d.Spec.Replicas)
 	}
-	others -= specReplicas(newest)
-	size := *d.Spec.Replicas
-	if others > 0 {
-		surge, _ := limits(d)
-		size = min(specReplicas(newest), max(0, size+surge-others))
-	}
-	if size != specReplicas(newest) {
-		return []step{{newest, size}}
-	}
-	return nil
+	surge, _ := limits(d)
+	return resize(newest, min(specReplicas(newest), max(0, *d.Spec.Replicas+surge-others)))
 }
 
 // limits returns maxSurge and maxUnavailable in pods: a surge is rounded up, what may be missing down. Both 0 would
@@ -151,10 +138,4 @@ func sum(sets []*appsv1.ReplicaSet, of func(*appsv1.ReplicaSet) int32) int32 {
 		n += of(rs)
 	}
 	return n
-}
-
-func oldestFirst(sets []*appsv1.ReplicaSet) []*appsv1.ReplicaSet {
-	sorted := slices.Clone(sets)
-	slices.SortFunc(sorted, func(a, b *appsv1.ReplicaSet) int { return revisionOf(a) - revisionOf(b) })
-	return sorted
 }

@@ -4,77 +4,59 @@ import (
 	"context"
 	"fmt"
 
-	"workshop/mini-k8s/control"
-
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // updateStatus reports how far the rollout is, as `kubectl rollout status` reads it.
 func (c *Controller) updateStatus(ctx context.Context, d *appsv1.Deployment, current *appsv1.ReplicaSet, sets []*appsv1.ReplicaSet) error {
-	changed := d.DeepCopy()
-	changed.Status = statusOf(d, current, sets)
-	if equality.Semantic.DeepEqual(d.Status, changed.Status) {
-		return nil
-	}
-	written, err := c.deploymentClient.UpdateStatus(ctx, changed)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("update status: %w", err)
-	}
-	c.deploymentWrites.Note(control.Key(d), written.ResourceVersion)
-	return nil
+	_, err := c.deployments.ChangeStatus(ctx, d, func(d *appsv1.Deployment) { setStatus(d, current, sets) })
+	return err
 }
 
-func statusOf(d *appsv1.Deployment, current *appsv1.ReplicaSet, sets []*appsv1.ReplicaSet) appsv1.DeploymentStatus {
-	status := appsv1.DeploymentStatus{
-		ObservedGeneration: d.Generation, CollisionCount: d.Status.CollisionCount, Conditions: d.DeepCopy().Status.Conditions,
-		Replicas:          sum(sets, func(rs *appsv1.ReplicaSet) int32 { return rs.Status.Replicas }),
-		ReadyReplicas:     sum(sets, func(rs *appsv1.ReplicaSet) int32 { return rs.Status.ReadyReplicas }),
-		AvailableReplicas: sum(sets, func(rs *appsv1.ReplicaSet) int32 { return rs.Status.AvailableReplicas }),
-	}
+func setStatus(d *appsv1.Deployment, current *appsv1.ReplicaSet, sets []*appsv1.ReplicaSet) {
+	wanted := *d.Spec.Replicas
+	status := &d.Status
+	status.ObservedGeneration = d.Generation
+	status.Replicas = sum(sets, func(rs *appsv1.ReplicaSet) int32 { return rs.Status.Replicas })
+	status.ReadyReplicas = sum(sets, func(rs *appsv1.ReplicaSet) int32 { return rs.Status.ReadyReplicas })
+	status.AvailableReplicas = sum(sets, func(rs *appsv1.ReplicaSet) int32 { return rs.Status.AvailableReplicas })
+	status.UnavailableReplicas = max(0, wanted-status.AvailableReplicas)
+	status.UpdatedReplicas = 0
 	if current != nil {
 		status.UpdatedReplicas = current.Status.Replicas
 	}
-	status.UnavailableReplicas = max(0, *d.Spec.Replicas-status.AvailableReplicas)
 
-	available := appsv1.DeploymentCondition{Type: appsv1.DeploymentAvailable, Status: corev1.ConditionTrue,
-		Reason: "MinimumReplicasAvailable", Message: "Deployment has minimum availability."}
-	if _, unavailable := limits(d); status.AvailableReplicas < *d.Spec.Replicas-unavailable {
-		available.Status, available.Reason = corev1.ConditionFalse, "MinimumReplicasUnavailable"
-		available.Message = "Deployment does not have minimum availability."
+	if _, unavailable := limits(d); status.AvailableReplicas >= wanted-unavailable {
+		setCondition(status, appsv1.DeploymentAvailable, corev1.ConditionTrue,
+			"MinimumReplicasAvailable", "Deployment has minimum availability.")
+	} else {
+		setCondition(status, appsv1.DeploymentAvailable, corev1.ConditionFalse,
+			"MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
 	}
-	setCondition(&status, available)
-
-	if current == nil {
-		return status
+	switch {
+	case current == nil:
+	case status.UpdatedReplicas == wanted && status.Replicas == wanted && status.AvailableReplicas == wanted:
+		setCondition(status, appsv1.DeploymentProgressing, corev1.ConditionTrue,
+			"NewReplicaSetAvailable", fmt.Sprintf("ReplicaSet %q has successfully progressed.", current.Name))
+	default:
+		setCondition(status, appsv1.DeploymentProgressing, corev1.ConditionTrue,
+			"ReplicaSetUpdated", fmt.Sprintf("ReplicaSet %q is progressing.", current.Name))
 	}
-	progressing := appsv1.DeploymentCondition{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue,
-		Reason: "ReplicaSetUpdated", Message: fmt.Sprintf("ReplicaSet %q is progressing.", current.Name)}
-	if done := *d.Spec.Replicas; status.UpdatedReplicas == done && status.Replicas == done && status.AvailableReplicas == done {
-		progressing.Reason = "NewReplicaSetAvailable"
-		progressing.Message = fmt.Sprintf("ReplicaSet %q has successfully progressed.", current.Name)
-	}
-	setCondition(&status, progressing)
-	return status
 }
 
 // setCondition replaces the condition of the type; its times change only when what it says does.
-func setCondition(status *appsv1.DeploymentStatus, c appsv1.DeploymentCondition) {
+func setCondition(status *appsv1.DeploymentStatus, kind appsv1.DeploymentConditionType, is corev1.ConditionStatus, reason, message string) {
 	now := metav1.Now().Rfc3339Copy()
-	c.LastUpdateTime, c.LastTransitionTime = now, now
+	c := appsv1.DeploymentCondition{Type: kind, Status: is, Reason: reason, Message: message, LastUpdateTime: now, LastTransitionTime: now}
 	for i, old := range status.Conditions {
-		if old.Type != c.Type {
+		if old.Type != kind {
 			continue
 		}
-		if old.Status == c.Status {
+		if old.Status == is {
 			c.LastTransitionTime = old.LastTransitionTime
-			if old.Reason == c.Reason && old.Message == c.Message {
+			if old.Reason == reason && old.Message == message {
 				c.LastUpdateTime = old.LastUpdateTime
 			}
 		}

@@ -15,14 +15,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
-	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,145 +27,117 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-const (
-	workers = 4
-	// eventLife is how long events are kept, eventSweep how often old ones are looked for.
-	eventLife  = time.Hour
-	eventSweep = 5 * time.Minute
-)
+const workers = 4
 
 // Controller runs the loop.
 type Controller struct {
-	client    *client.Client
-	informers map[*api.Kind]*control.Informer[client.Metadata]
+	*control.Loop
+	client  *client.Client
+	objects map[*api.Kind]*control.Objects[client.Metadata]
 }
 
 // New returns a controller that does nothing until Run.
 func New(deps control.Deps) *Controller {
 	deps = deps.As("garbage-collector")
-	c := &Controller{client: deps.Client, informers: map[*api.Kind]*control.Informer[client.Metadata]{}}
+	c := &Controller{client: deps.Client, objects: map[*api.Kind]*control.Objects[client.Metadata]{}}
+	c.Loop = control.NewLoop(deps, workers, c.reconcile)
 	for _, kind := range api.Kinds {
 		switch kind.Kind {
 		case "Event", "Lease", "Node", "Namespace": // are many or change often, and neither own nor are owned
 			continue
 		}
-		c.informers[kind] = control.NewInformer(client.MetadataOf(deps.Client, kind), client.Selection{})
+		resource := client.MetadataOf(deps.Client, kind)
+		c.objects[kind] = &control.Objects[client.Metadata]{Resource: resource, Informer: control.NewInformer(resource, client.Selection{})}
+		c.objects[kind].Index("uid", func(o client.Metadata) []string { return []string{string(o.UID)} })
+		c.objects[kind].Index("owners", ownersOf)
+		control.Subscribe(c.Loop, c.objects[kind], c.enqueue)
 	}
 	return c
 }
 
-// Run collects until the context ends.
+// Run collects until the context ends. The caches hold metadata only, and are not shared with other loops.
 func (c *Controller) Run(ctx context.Context) error {
-	queue := control.NewQueue("garbage")
-	var parts []control.Component
-	for kind, informer := range c.informers {
-		parts = append(parts, control.Component{Name: kind.Resource, Run: informer.Run})
-		informer.Index("owners", func(o client.Metadata) []string {
-			var uids []string
-			for _, owner := range o.OwnerReferences {
-				uids = append(uids, string(owner.UID))
-			}
-			return uids
-		})
+	parts := []control.Component{{Name: "queue", Run: c.Loop.Run}, {Name: "events", Run: c.sweepEvents}}
+	for kind, objects := range c.objects {
+		parts = append(parts, control.Component{Name: kind.Resource, Run: objects.Run})
 	}
-	parts = append(parts, control.Component{Name: "queue", Run: func(ctx context.Context) error {
-		for kind, informer := range c.informers {
-			if err := informer.WaitSynced(ctx); err != nil {
-				return err
-			}
-			informer.Subscribe(ctx, func(old, o client.Metadata) { c.enqueue(queue, kind, old, o) })
-		}
-		return queue.Run(ctx, workers, c.reconcile)
-	}}, control.Component{Name: "events", Run: c.sweepEvents})
 	return control.Run(ctx, parts...)
 }
 
-// node names one object for the queue: where it is, and which one it is.
-type node struct {
-	kind            *api.Kind
-	namespace, name string
-	uid             types.UID
+func ownersOf(o client.Metadata) (uids []string) {
+	for _, owner := range o.OwnerReferences {
+		uids = append(uids, string(owner.UID))
+	}
+	return uids
 }
 
-func (n node) key() string {
-	return strings.Join([]string{n.kind.GroupResource().String(), n.namespace, n.name, string(n.uid)}, "/")
-}
-
-func parseKey(key string) node {
-	parts := strings.Split(key, "/")
-	return node{kind: api.Lookup(parts[0]), namespace: parts[1], name: parts[2], uid: types.UID(parts[3])}
-}
-
-// enqueue puts an object into the queue when something changed that matters here, and its owners when it is gone.
-func (c *Controller) enqueue(queue *control.Queue, kind *api.Kind, old, o client.Metadata) {
+// enqueue puts an object into the queue when something changed that matters here, and its owners when it is gone. The
+// key is the UID, for it outlives the object.
+func (c *Controller) enqueue(old, o client.Metadata) {
 	if o == nil {
-		queue.Add(node{kind, old.Namespace, old.Name, old.UID}.key())
-		for _, owner := range old.OwnerReferences {
-			if ownerKind := kindOf(owner); c.informers[ownerKind] != nil {
-				queue.Add(node{ownerKind, old.Namespace, owner.Name, owner.UID}.key())
-			}
+		c.Add(string(old.UID))
+		for _, uid := range ownersOf(old) {
+			c.Add(uid)
 		}
 		return
 	}
-	if old == nil || !equality.Semantic.DeepEqual(old.OwnerReferences, o.OwnerReferences) || o.DeletionTimestamp != nil && len(o.Finalizers) > 0 {
-		queue.Add(node{kind, o.Namespace, o.Name, o.UID}.key())
+	if old == nil || o.DeletionTimestamp != nil && len(o.Finalizers) > 0 ||
+		!equality.Semantic.DeepEqual(old.OwnerReferences, o.OwnerReferences) {
+		c.Add(string(o.UID))
 	}
 }
 
 // reconcile looks at one object: whether it is still wanted by an owner, or gone and wanted by dependents no more.
-func (c *Controller) reconcile(ctx context.Context, key string) error {
-	n := parseKey(key)
-	o, ok := c.informers[n.kind].Get(control.JoinKey(n.namespace, n.name))
-	if !ok || o.UID != n.uid {
-		for _, dependent := range c.dependents(n.uid) {
+func (c *Controller) reconcile(ctx context.Context, uid string) error {
+	switch o := c.find(uid); {
+	case o == nil:
+		for _, dependent := range c.dependents(types.UID(uid)) {
 			if err := c.collect(ctx, dependent); err != nil {
 				return err
 			}
 		}
-		return nil
+	case o.DeletionTimestamp == nil:
+		return c.collect(ctx, o)
+	case slices.Contains(o.Finalizers, metav1.FinalizerOrphanDependents):
+		return c.orphanDependents(ctx, o)
+	case slices.Contains(o.Finalizers, metav1.FinalizerDeleteDependents):
+		return c.deleteDependents(ctx, o)
 	}
-	if o.DeletionTimestamp != nil {
-		switch {
-		case slices.Contains(o.Finalizers, metav1.FinalizerOrphanDependents):
-			return c.orphanDependents(ctx, n, o)
-		case slices.Contains(o.Finalizers, metav1.FinalizerDeleteDependents):
-			return c.deleteDependents(ctx, n, o)
-		}
-		return nil
-	}
-	return c.collect(ctx, member{n.kind, o})
+	return nil
 }
 
-// member is an object with its kind, which metadata do not tell.
-type member struct {
-	kind *api.Kind
-	client.Metadata
+// find returns nil for an object that no cache has.
+func (c *Controller) find(uid string) client.Metadata {
+	for _, objects := range c.objects {
+		for _, o := range objects.ByIndex("uid", uid) {
+			return o
+		}
+	}
+	return nil
 }
 
-func (c *Controller) dependents(owner types.UID) []member {
-	var all []member
-	for kind, informer := range c.informers {
-		for _, o := range informer.ByIndex("owners", string(owner)) {
-			all = append(all, member{kind, o})
-		}
+func (c *Controller) dependents(owner types.UID) (all []client.Metadata) {
+	for _, objects := range c.objects {
+		all = append(all, objects.ByIndex("owners", string(owner))...)
 	}
 	return all
 }
 
 // collect deletes an object if it has owners and none of them exists.
-func (c *Controller) collect(ctx context.Context, o member) error {
+func (c *Controller) collect(ctx context.Context, o client.Metadata) error {
 	if len(o.OwnerReferences) == 0 || o.DeletionTimestamp != nil {
 		return nil
 	}
 	if wanted, err := c.wanted(ctx, o, ""); err != nil || wanted {
 		return err
 	}
-	slog.Info("collecting garbage", "kind", o.kind.Kind, "object", control.Key(o.Metadata), "owner", o.OwnerReferences[0].Kind+"/"+o.OwnerReferences[0].Name)
+	owner := o.OwnerReferences[0]
+	slog.Info("collecting garbage", "kind", o.Kind, "object", control.Key(o), "owner", owner.Kind+"/"+owner.Name)
 	return c.delete(ctx, o, metav1.DeletePropagationBackground)
 }
 
 // wanted reports whether one of an object's owners exists, but for the one of this UID.
-func (c *Controller) wanted(ctx context.Context, o member, except types.UID) (bool, error) {
+func (c *Controller) wanted(ctx context.Context, o client.Metadata, except types.UID) (bool, error) {
 	for _, owner := range o.OwnerReferences {
 		if owner.UID == except {
 			continue
@@ -186,17 +155,12 @@ func (c *Controller) wanted(ctx context.Context, o member, except types.UID) (bo
 
 // exists asks the cache and, where that knows nothing, the API server: caches of different kinds are not equally old.
 func (c *Controller) exists(ctx context.Context, namespace string, owner metav1.OwnerReference) (bool, error) {
-	kind := kindOf(owner)
-	if kind == nil {
+	kind := api.ForGVK(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
+	if kind == nil || c.find(string(owner.UID)) != nil {
 		return true, nil // of a kind that we do not know: better keep it
 	}
 	if !kind.Namespaced {
 		namespace = ""
-	}
-	if informer := c.informers[kind]; informer != nil {
-		if o, ok := informer.Get(control.JoinKey(namespace, owner.Name)); ok && o.UID == owner.UID {
-			return true, nil
-		}
 	}
 	o, err := client.MetadataOf(c.client, kind).Get(ctx, namespace, owner.Name)
 	if apierrors.IsNotFound(err) {
@@ -205,40 +169,23 @@ func (c *Controller) exists(ctx context.Context, namespace string, owner metav1.
 	return err == nil && o.UID == owner.UID, err
 }
 
-func kindOf(owner metav1.OwnerReference) *api.Kind {
-	gv, err := schema.ParseGroupVersion(owner.APIVersion)
-	if err != nil {
-		return nil
-	}
-	return api.ForGVK(gv.WithKind(owner.Kind))
-}
-
-func (c *Controller) delete(ctx context.Context, o member, policy metav1.DeletionPropagation) error {
-	_, err := client.MetadataOf(c.client, o.kind).Delete(ctx, o.Namespace, o.Name,
-		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(o.UID)), PropagationPolicy: &policy})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete %s %s: %w", o.kind.Kind, control.Key(o.Metadata), err)
-	}
-	return nil
-}
-
 // deleteDependents is for an owner that waits to be deleted after all that belongs to it, which waits for what belongs
 // to it in turn. What somebody else wants as well stays with them. The deletion of the last dependent brings us back
 // to let the owner go.
-func (c *Controller) deleteDependents(ctx context.Context, n node, owner client.Metadata) error {
+func (c *Controller) deleteDependents(ctx context.Context, owner client.Metadata) error {
 	waiting := false
-	for _, o := range c.dependents(n.uid) {
-		wanted, err := c.wanted(ctx, o, n.uid)
+	for _, o := range c.dependents(owner.UID) {
+		wanted, err := c.wanted(ctx, o, owner.UID)
 		switch {
 		case err != nil:
 		case wanted:
-			err = c.release(ctx, o, n.uid)
-		case o.DeletionTimestamp == nil && len(c.dependents(o.UID)) > 0:
-			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationForeground)
-		case o.DeletionTimestamp == nil:
-			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationBackground)
-		default:
+			err = c.release(ctx, o, owner.UID)
+		case o.DeletionTimestamp != nil:
 			waiting = true
+		case len(c.dependents(o.UID)) > 0:
+			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationForeground)
+		default:
+			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationBackground)
 		}
 		if err != nil {
 			return err
@@ -247,54 +194,49 @@ func (c *Controller) deleteDependents(ctx context.Context, n node, owner client.
 	if waiting {
 		return nil
 	}
-	return c.removeFinalizer(ctx, n, owner, metav1.FinalizerDeleteDependents)
+	return c.removeFinalizer(ctx, owner, metav1.FinalizerDeleteDependents)
 }
 
 // orphanDependents takes the owner out of all that belongs to it, and then lets it go.
-func (c *Controller) orphanDependents(ctx context.Context, n node, owner client.Metadata) error {
-	for _, o := range c.dependents(n.uid) {
-		if err := c.release(ctx, o, n.uid); err != nil {
+func (c *Controller) orphanDependents(ctx context.Context, owner client.Metadata) error {
+	for _, o := range c.dependents(owner.UID) {
+		if err := c.release(ctx, o, owner.UID); err != nil {
 			return err
 		}
 	}
-	return c.removeFinalizer(ctx, n, owner, metav1.FinalizerOrphanDependents)
+	return c.removeFinalizer(ctx, owner, metav1.FinalizerOrphanDependents)
 }
 
-// release takes an owner out of an object that belongs to it.
-func (c *Controller) release(ctx context.Context, o member, owner types.UID) error {
-	rest := slices.DeleteFunc(slices.Clone(o.OwnerReferences), func(r metav1.OwnerReference) bool { return r.UID == owner })
-	patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, "ownerReferences": rest}}
-	_, err := client.MetadataOf(c.client, o.kind).Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
+// resource is where an object of a cache is written.
+func (c *Controller) resource(o client.Metadata) client.Resource[client.Metadata] {
+	return c.objects[api.ForGVK(o.GroupVersionKind())].Resource
+}
+
+func (c *Controller) delete(ctx context.Context, o client.Metadata, policy metav1.DeletionPropagation) error {
+	_, err := c.resource(o).Delete(ctx, o.Namespace, o.Name,
+		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(o.UID)), PropagationPolicy: &policy})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("release %s %s: %w", o.kind.Kind, o.Name, err)
+		return fmt.Errorf("delete %s %s: %w", o.Kind, control.Key(o), err)
 	}
 	return nil
 }
 
-func (c *Controller) removeFinalizer(ctx context.Context, n node, o client.Metadata, name string) error {
-	rest := slices.DeleteFunc(slices.Clone(o.Finalizers), func(f string) bool { return f == name })
-	patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, "finalizers": rest}}
-	_, err := client.MetadataOf(c.client, n.kind).Patch(ctx, n.namespace, n.name, "", types.MergePatchType, patch)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+// release takes an owner out of an object that belongs to it.
+func (c *Controller) release(ctx context.Context, o client.Metadata, owner types.UID) error {
+	return c.patch(ctx, o, "ownerReferences", slices.DeleteFunc(slices.Clone(o.OwnerReferences),
+		func(r metav1.OwnerReference) bool { return r.UID == owner }))
 }
 
-// sweepEvents deletes events that nobody will look at any more.
-func (c *Controller) sweepEvents(ctx context.Context) error {
-	events := client.Of[*corev1.Event](c.client)
-	for ctx.Err() == nil {
-		control.Sleep(ctx, eventSweep)
-		list, err := events.List(ctx, client.Selection{})
-		if err != nil {
-			continue // the next sweep will do
-		}
-		for _, e := range list.Items {
-			if time.Since(e.CreationTimestamp.Time) > eventLife && time.Since(e.LastTimestamp.Time) > eventLife {
-				events.Delete(ctx, e.Namespace, e.Name, metav1.DeleteOptions{})
-			}
-		}
+func (c *Controller) removeFinalizer(ctx context.Context, o client.Metadata, name string) error {
+	return c.patch(ctx, o, "finalizers", slices.DeleteFunc(slices.Clone(o.Finalizers), func(f string) bool { return f == name }))
+}
+
+// patch changes one field of the metadata, if the object is still as it was seen.
+func (c *Controller) patch(ctx context.Context, o client.Metadata, field string, value any) error {
+	patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, field: value}}
+	_, err := c.resource(o).Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("change the %s of %s %s: %w", field, o.Kind, control.Key(o), err)
 	}
-	return ctx.Err()
+	return nil
 }

@@ -1,7 +1,6 @@
 package garbage
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -257,13 +256,4 @@ func TestEventsAreSweptAwayAnHourAfterTheyWereLastTold(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestKeyNamesOneObject(t *testing.T) {
-	for _, kind := range api.Kinds {
-		n := node{kind, "default", "web-1", types.UID(fmt.Sprint("uid-of-", kind.Kind))}
-		if got := parseKey(n.key()); got != n {
-			t.Errorf("%s: %+v became %+v", kind.Kind, n, got)
-		}
-	}
 }

@@ -31,43 +31,25 @@ const (
 
 // Controller runs the loop.
 type Controller struct {
-	raw        *client.Client
-	client     client.Resource[*corev1.Namespace]
-	namespaces *control.Informer[*corev1.Namespace]
+	*control.Loop
+	client     *client.Client
+	namespaces *control.Objects[*corev1.Namespace]
 }
 
 // New returns a controller that does nothing until Run.
 func New(deps control.Deps) *Controller {
 	deps = deps.As("namespace-controller")
-	return &Controller{raw: deps.Client, client: client.Of[*corev1.Namespace](deps.Client),
-		namespaces: control.Shared[*corev1.Namespace](deps.Informers)}
+	c := &Controller{client: deps.Client, namespaces: control.Of[*corev1.Namespace](deps)}
+	c.Loop = control.NewLoop(deps, workers, c.reconcile)
+	control.Watch(c.Loop, c.namespaces, control.Itself)
+	return c
 }
 
-// Run empties until the context ends.
-func (c *Controller) Run(ctx context.Context) error {
-	if err := c.namespaces.WaitSynced(ctx); err != nil {
-		return err
-	}
-	queue := control.NewQueue("namespace")
-	c.namespaces.Subscribe(ctx, func(old, ns *corev1.Namespace) {
-		if ns != nil && ns.DeletionTimestamp != nil {
-			queue.Add(ns.Name)
-		}
-	})
-	return queue.Run(ctx, workers, func(ctx context.Context, key string) error {
-		done, err := c.reconcile(ctx, key)
-		if err == nil && !done {
-			queue.AddAfter(key, recheck)
-		}
-		return err
-	})
-}
-
-// reconcile deletes what is in the namespace and reports whether it is gone.
-func (c *Controller) reconcile(ctx context.Context, name string) (done bool, err error) {
+// reconcile deletes what is in a namespace that is being deleted, until nothing is left.
+func (c *Controller) reconcile(ctx context.Context, name string) error {
 	ns, ok := c.namespaces.Get(name)
 	if !ok || ns.DeletionTimestamp == nil {
-		return true, nil
+		return nil
 	}
 	left := 0
 	for _, kind := range api.Kinds {
@@ -76,25 +58,26 @@ func (c *Controller) reconcile(ctx context.Context, name string) (done bool, err
 		}
 		n, err := c.empty(ctx, kind, name)
 		if err != nil {
-			return false, err
+			return err
 		}
 		left += n
 	}
 	if left > 0 {
-		return false, nil
+		c.AddAfter(name, recheck)
+		return nil
 	}
 	changed := ns.DeepCopy()
 	changed.Spec.Finalizers = nil
-	if _, err := c.client.UpdateSubresource(ctx, changed, "finalize"); err != nil && !apierrors.IsNotFound(err) {
-		return false, fmt.Errorf("finalize: %w", err)
+	if _, err := c.namespaces.Resource.UpdateSubresource(ctx, changed, "finalize"); err != nil {
+		return fmt.Errorf("finalize: %w", err)
 	}
 	slog.Info("namespace is empty and gone", "namespace", name)
-	return true, nil
+	return nil
 }
 
 // empty deletes all objects of a kind in a namespace and returns how many were there.
 func (c *Controller) empty(ctx context.Context, kind *api.Kind, namespace string) (int, error) {
-	objects := client.MetadataOf(c.raw, kind)
+	objects := client.MetadataOf(c.client, kind)
 	list, err := objects.List(ctx, client.Selection{Namespace: namespace})
 	if err != nil {
 		return 0, fmt.Errorf("list %s: %w", kind.Resource, err)

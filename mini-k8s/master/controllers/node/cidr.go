@@ -23,13 +23,12 @@ func (c *Controller) giveRange(ctx context.Context, node *corev1.Node) error {
 		c.events.Warning(node, "CIDRNotAvailable", "%v", err)
 		return err
 	}
-	changed := node.DeepCopy()
-	changed.Spec.PodCIDR, changed.Spec.PodCIDRs = podCIDR.String(), []string{podCIDR.String()}
-	written, err := c.client.Update(ctx, changed)
+	_, err = c.nodes.Change(ctx, node, func(n *corev1.Node) {
+		n.Spec.PodCIDR, n.Spec.PodCIDRs = podCIDR.String(), []string{podCIDR.String()}
+	})
 	if err != nil {
-		return fmt.Errorf("give the pod range %s: %w", podCIDR, err)
+		return err
 	}
-	c.writes.Note("", written.ResourceVersion)
 	slog.Info("node joined", "node", node.Name, "podCIDR", podCIDR)
 	return nil
 }
@@ -59,5 +58,6 @@ func freeRange(cluster netip.Prefix, bits int, taken map[string]bool, number int
 			return p, nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("all ranges of %s with a /%d for each node are taken: start the master with a larger --cluster-cidr", cluster, bits)
+	return netip.Prefix{}, fmt.Errorf("all ranges of %s with a /%d for each node are taken: "+
+		"start the master with a larger --cluster-cidr", cluster, bits)
 }

@@ -12,18 +12,15 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
 
-	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -39,12 +36,11 @@ type Config struct {
 
 // Controller runs the loop.
 type Controller struct {
+	*control.Loop
 	config Config
-	client client.Resource[*corev1.Node]
+	nodes  *control.Objects[*corev1.Node]
+	leases *control.Objects[*coordinationv1.Lease]
 	events *control.Events
-	nodes  *control.Informer[*corev1.Node]
-	leases *control.Informer[*coordinationv1.Lease]
-	writes control.Writes
 }
 
 // New returns a controller that does nothing until Run.
@@ -53,54 +49,47 @@ func New(deps control.Deps, config Config) *Controller {
 	if config.Grace == 0 {
 		config.Grace = DefaultGrace
 	}
-	return &Controller{config: config, client: client.Of[*corev1.Node](deps.Client), events: deps.Events,
-		nodes: control.Shared[*corev1.Node](deps.Informers), leases: control.Shared[*coordinationv1.Lease](deps.Informers)}
-}
-
-// Run looks after the nodes until the context ends.
-func (c *Controller) Run(ctx context.Context) error {
-	if err := c.nodes.WaitSynced(ctx); err != nil {
-		return err
-	}
-	if err := c.leases.WaitSynced(ctx); err != nil {
-		return err
-	}
-	queue := control.NewQueue("node")
-	c.nodes.Subscribe(ctx, func(old, node *corev1.Node) {
-		if node != nil {
-			queue.Add(node.Name)
-		}
-	})
+	c := &Controller{config: config, events: deps.Events,
+		nodes: control.Of[*corev1.Node](deps), leases: control.Of[*coordinationv1.Lease](deps)}
 	// One worker: the next range is chosen when the one before is written.
-	return queue.Run(ctx, 1, func(ctx context.Context, key string) error {
-		again, err := c.reconcile(ctx, key, time.Now())
-		if err == nil && again > 0 {
-			queue.AddAfter(key, again)
-		}
-		return err
-	})
+	c.Loop = control.NewLoop(deps, 1, c.reconcile)
+	control.Watch(c.Loop, c.nodes, control.Itself)
+	control.Read(c.Loop, c.leases) // heartbeats are many, and who is silent shows when the grace is over
+	return c
 }
 
-// reconcile looks at one node and returns after how long it needs a look again.
-func (c *Controller) reconcile(ctx context.Context, name string, now time.Time) (time.Duration, error) {
-	if err := c.nodes.WaitFor(ctx, c.writes.Last("")); err != nil {
-		return 0, err
-	}
+// reconcile looks at one node, now and when it may have been silent for too long.
+func (c *Controller) reconcile(ctx context.Context, name string) error {
 	node, ok := c.nodes.Get(name)
 	if !ok {
-		return 0, nil
+		return nil
 	}
 	if node.Spec.PodCIDR == "" {
-		return 0, c.giveRange(ctx, node) // the write brings us back
+		return c.giveRange(ctx, node) // the write brings us back
 	}
+	again, err := c.judge(ctx, node, time.Now())
+	if err != nil {
+		return err
+	}
+	c.AddAfter(name, again)
+	return nil
+}
+
+// judge writes down whether a node speaks, and returns after how long it must be asked again.
+func (c *Controller) judge(ctx context.Context, node *corev1.Node, now time.Time) (time.Duration, error) {
 	silent := now.Sub(c.lastHeard(node))
 	if silent < c.config.Grace {
 		return c.config.Grace - silent, c.setReachable(ctx, node, true)
 	}
-	if err := c.markUnknown(ctx, node, silent); err != nil {
+	marked, err := c.nodes.ChangeStatus(ctx, node, markUnknown)
+	if err != nil {
 		return 0, err
 	}
-	return c.config.Grace / 4, nil
+	if marked != node {
+		slog.Warn("node is silent", "node", node.Name, "for", silent.Round(time.Second))
+		c.events.Warning(node, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
+	}
+	return c.config.Grace / 4, c.setReachable(ctx, marked, false)
 }
 
 // lastHeard returns when the node last renewed its lease, or was made: a node that comes back after it was deleted
@@ -114,28 +103,14 @@ func (c *Controller) lastHeard(node *corev1.Node) time.Time {
 }
 
 // markUnknown says that nobody knows how the node is.
-func (c *Controller) markUnknown(ctx context.Context, node *corev1.Node, silent time.Duration) error {
-	changed := node.DeepCopy()
-	now, marked := metav1.Now().Rfc3339Copy(), false
-	for i := range changed.Status.Conditions {
-		condition := &changed.Status.Conditions[i]
+func markUnknown(node *corev1.Node) {
+	for i, condition := range node.Status.Conditions {
 		if condition.Status != corev1.ConditionUnknown {
-			condition.Status, condition.Reason, condition.LastTransitionTime = corev1.ConditionUnknown, "NodeStatusUnknown", now
-			condition.Message = "Kubelet stopped posting node status."
-			marked = true
+			condition.Status, condition.LastTransitionTime = corev1.ConditionUnknown, metav1.Now().Rfc3339Copy()
+			condition.Reason, condition.Message = "NodeStatusUnknown", "Kubelet stopped posting node status."
+			node.Status.Conditions[i] = condition
 		}
 	}
-	if marked {
-		slog.Warn("node is silent", "node", node.Name, "for", silent.Round(time.Second))
-		written, err := c.client.UpdateStatus(ctx, changed)
-		if err != nil {
-			return fmt.Errorf("mark as unknown: %w", err)
-		}
-		c.writes.Note("", written.ResourceVersion)
-		c.events.Warning(node, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
-		node = written
-	}
-	return c.setReachable(ctx, node, false)
 }
 
 // setReachable takes the taint off that keeps new pods away from a silent node, or puts it on.
@@ -144,18 +119,11 @@ func (c *Controller) setReachable(ctx context.Context, node *corev1.Node, reacha
 	if reachable != slices.ContainsFunc(node.Spec.Taints, isUnreachable) {
 		return nil
 	}
-	changed := node.DeepCopy()
-	changed.Spec.Taints = slices.DeleteFunc(changed.Spec.Taints, isUnreachable)
-	if !reachable {
-		changed.Spec.Taints = append(changed.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule})
-	}
-	written, err := c.client.Update(ctx, changed)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("change taints: %w", err)
-	}
-	c.writes.Note("", written.ResourceVersion)
-	return nil
+	_, err := c.nodes.Change(ctx, node, func(n *corev1.Node) {
+		n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, isUnreachable)
+		if !reachable {
+			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule})
+		}
+	})
+	return err
 }

@@ -9,38 +9,38 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// victims returns the pods to delete when there are too many: those that serve least, and of equal ones those
-// whose loss leaves the rest spread best.
-func victims(pods []*corev1.Pod, count int) []*corev1.Pod {
+// victims returns the pods in the order in which they go when there are too many: those that serve least first, and
+// of equal ones those whose loss leaves the rest spread best.
+//  1. Those that are not on a node yet.
+//  2. Those that are not running yet: pending ones, then those of which nobody knows.
+//  3. Those that are not ready.
+//  4. Those that have the most others on their node.
+//  5. The youngest. All else being equal, the name decides.
+func victims(pods []*corev1.Pod) []*corev1.Pod {
 	perNode := map[string]int{}
 	for _, p := range pods {
 		perNode[p.Spec.NodeName]++
 	}
-	ranked := slices.Clone(pods)
-	slices.SortStableFunc(ranked, func(a, b *corev1.Pod) int {
+	phase := map[corev1.PodPhase]int{corev1.PodPending: 0, corev1.PodUnknown: 1, corev1.PodRunning: 2}
+	return slices.SortedFunc(slices.Values(pods), func(a, b *corev1.Pod) int {
 		return cmp.Or(
-			first(a.Spec.NodeName == "", b.Spec.NodeName == ""),              // not on a node yet
-			cmp.Compare(phaseRank(a), phaseRank(b)),                          // not running yet
-			first(!api.PodReady(a), !api.PodReady(b)),                        // not ready
-			-cmp.Compare(perNode[a.Spec.NodeName], perNode[b.Spec.NodeName]), // doubled on a node
-			-a.CreationTimestamp.Time.Compare(b.CreationTimestamp.Time),      // youngest
+			no(a.Spec.NodeName != "", b.Spec.NodeName != ""),
+			cmp.Compare(phase[a.Status.Phase], phase[b.Status.Phase]),
+			no(api.PodReady(a), api.PodReady(b)),
+			cmp.Compare(perNode[b.Spec.NodeName], perNode[a.Spec.NodeName]),
+			b.CreationTimestamp.Time.Compare(a.CreationTimestamp.Time),
 			cmp.Compare(a.Name, b.Name),
 		)
 	})
-	return ranked[:min(count, len(ranked))]
 }
 
-// first puts what is so before what is not.
-func first(a, b bool) int {
+// no puts the one that is not before the one that is.
+func no(a, b bool) int {
 	switch {
 	case a == b:
 		return 0
-	case a:
+	case b:
 		return -1
 	}
 	return 1
-}
-
-func phaseRank(p *corev1.Pod) int {
-	return map[corev1.PodPhase]int{corev1.PodPending: 0, corev1.PodUnknown: 1, corev1.PodRunning: 2}[p.Status.Phase]
 }
