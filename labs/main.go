@@ -186,7 +186,11 @@ func (t *tool) check(cCtx *cli.Context) error {
 
 // checkOne checks a lab, prints the result and keeps it.
 func (t *tool) checkOne(ctx context.Context, l workbench.Lab, flags []string) (workbench.Result, error) {
-	waiting := time.AfterFunc(2*time.Second, func() { fmt.Fprintln(t.out, t.paint.Dim("compiling and testing; the first time takes longer ...")) })
+	waiting := time.AfterFunc(2*time.Second, func() {
+		if t.paint { // somebody waits for it
+			fmt.Fprintln(t.out, t.paint.Dim("compiling and testing; the first time takes longer ..."))
+		}
+	})
 	result, err := workbench.Check(ctx, t.root, l, flags...)
 	waiting.Stop()
 	if err != nil {

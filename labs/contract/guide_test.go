@@ -166,9 +166,7 @@ func newShell(t *testing.T) *shell {
 		}
 	}
 	name := fmt.Sprintf("g%x", time.Now().UnixNano()>>16&0xffffffff)
-	// With -trimpath what is compiled in one clone serves in the next.
-	s.env = append(s.env, "MINI_K8S_HOME="+filepath.Join(dir, "home"), "MINI_K8S_NAME="+name, "KUBECACHEDIR="+filepath.Join(dir, "kube"),
-		"GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -trimpath"), "TERM=dumb")
+	s.env = append(s.env, "MINI_K8S_HOME="+filepath.Join(dir, "home"), "MINI_K8S_NAME="+name, "KUBECACHEDIR="+filepath.Join(dir, "kube"), "TERM=dumb")
 	t.Cleanup(func() { s.run("test ! -x bin/mine/mini-k8s || bin/mine/mini-k8s down") })
 	return s
 }

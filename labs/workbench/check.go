@@ -133,13 +133,16 @@ const todoMark = "still to be written: "
 
 var (
 	noise    = regexp.MustCompile(`(?m)^\s*(=== |--- ).*\n?`)
+	indented = regexp.MustCompile(`(?m)^ {8}`)
 	location = regexp.MustCompile(`(?m)^ +[a-z0-9_]+_test\.go:\d+: ?`)
 )
 
 // reportOf takes out of a test's output what go test adds to it.
 func reportOf(output string) string {
 	text := location.ReplaceAllString(noise.ReplaceAllString(output, ""), "")
-	return strings.Trim(text, "\n")
+	lines := strings.Split(indented.ReplaceAllString(text, ""), "\n")
+	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.TrimSpace(line) == "" })
+	return strings.Join(lines, "\n")
 }
 
 // Print writes the result for a person: a line a task, and then what failed and why.

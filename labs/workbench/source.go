@@ -176,9 +176,8 @@ func (f *file) withImports(reference *file) []byte {
 	for _, identifier := range f.tree.Unresolved { // names of imports, or of what stands in other files
 		used[identifier.Name] = true
 	}
-	var block strings.Builder
+	var groups [][]string
 	seen := map[string]bool{}
-	line := 0
 	add := func(in *file, spec *ast.ImportSpec) {
 		if seen[spec.Path.Value] || !used[importName(spec)] {
 			return
@@ -188,21 +187,31 @@ func (f *file) withImports(reference *file) []byte {
 		if spec.Comment != nil {
 			end = in.offset(spec.Comment.End())
 		}
-		fmt.Fprintf(&block, "\t%s\n", in.text[start:end])
+		groups[len(groups)-1] = append(groups[len(groups)-1], string(in.text[start:end]))
 	}
-	for _, spec := range reference.tree.Imports {
-		now := reference.set.Position(spec.Pos()).Line
-		if line > 0 && now > line+1 {
-			block.WriteString("\n")
+	for i, spec := range reference.tree.Imports {
+		line := func(at int) int { return reference.set.Position(reference.tree.Imports[at].Pos()).Line }
+		if i == 0 || line(i) > line(i-1)+1 {
+			groups = append(groups, nil)
 		}
-		line = now
 		add(reference, spec)
 	}
+	groups = append(groups, nil)
 	for _, spec := range f.tree.Imports {
 		add(f, spec)
 	}
 	if used["lab"] && !seen[todoPackage] {
-		fmt.Fprintf(&block, "\n\t%s\n", todoPackage)
+		at := slices.IndexFunc(groups, func(group []string) bool {
+			return slices.ContainsFunc(group, func(line string) bool { return strings.Contains(line, `"workshop/`) })
+		})
+		if at < 0 {
+			at = len(groups) - 1
+		}
+		groups[at] = append(groups[at], todoPackage)
+	}
+	var block strings.Builder
+	for _, group := range groups {
+		block.WriteString(strings.Join(group, "\n\t") + "\n\n\t")
 	}
 	head := f.offset(f.tree.Name.End())
 	rest := head

@@ -24,9 +24,15 @@ const (
 // reconcile brings one ReplicaSet nearer to what it asks for.
 //  1. Read what is desired. A ReplicaSet that is gone needs nothing: its pods are the garbage collector's.
 //  2. Claim its pods, and count those that are active: neither being deleted nor finished.
-//  3. Create what is missing, or delete what is too much, at most burst; one that is being deleted itself does neither.
-//  4. Write the status, also if the third failed: of the pods that were counted and not deleted. Those that were just
-//     made come with the watch, which brings us back.
+//  3. Create what is missing, or delete what is too much, the first of the victims, at most burst; one that is being
+//     deleted itself does neither.
+//  4. Write the status with updateStatus, also if the third failed: of the pods that were counted and not deleted. Those
+//     that were just made come with the watch, which brings us back. Then return the failure of the third.
+//
+//lab:06 4
+//lab:hint c.sets.Get(key) is what is desired, c.claim what there is; api.PodFinished and DeletionTimestamp tell which pods do not count.
+//lab:hint missing := int(*rs.Spec.Replicas) - len(active) decides between createPods, deletePods and nothing; keep the error of either until the status is written.
+//lab:hint Delete victims(active)[:count] and go on with victims(active)[count:], so that the status does not count what was just deleted; both counts are min(..., burst).
 func (c *Controller) reconcile(ctx context.Context, key string) error {
 	rs, ok := c.sets.Get(key)
 	if !ok {
@@ -61,6 +67,11 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 //     not being deleted.
 //
 // It writes a pod as it was seen: if that has changed since, the conflict brings us back here with a newer one.
+//
+//lab:06 2
+//lab:hint c.pods.Controlled(uid) finds the pods of a controller, and with "" those that have none; selectorOf(rs).Matches(labels.Set(pod.Labels)) asks the selector.
+//lab:hint Go over its own pods first: those that match are claimed, the others are changed with c.pods.Change so that the reference with rs.UID is gone. Then over those without a controller.
+//lab:hint Adopt with c.pods.Change and p.OwnerReferences = append(p.OwnerReferences, *metav1.NewControllerRef(rs, controllerKind)); skip other namespaces, pods that are being deleted or finished, and all of it if rs.DeletionTimestamp is set.
 func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet) (mine []*corev1.Pod, err error) {
 	selector := selectorOf(rs)
 	for _, pod := range c.pods.Controlled(rs.UID) {
@@ -93,7 +104,15 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet) (mine []*
 	return mine, nil
 }
 
-// createPods makes so many pods of the template, parallel at a time, and tells of each in an event, be it made or not.
+// createPods makes so many pods of the template, parallel at a time.
+//  1. Create each with c.pods; podOf makes it of the template, and the API server gives it its name.
+//  2. Tell of each in an event of the ReplicaSet: SuccessfulCreate, or the warning FailedCreate.
+//  3. One that fails does not stop the others. Return a failure, if there was one.
+//
+//lab:06 3
+//lab:hint The constant parallel and the package golang.org/x/sync/errgroup are made for each other; c.events has Normal and Warning.
+//lab:hint group.SetLimit(parallel), then group.Go once for each pod; group.Wait returns the first error when all have ended.
+//lab:hint In the function: pod, err := c.pods.Create(ctx, podOf(rs)); on an error c.events.Warning(rs, "FailedCreate", "Error creating: %v", err) and return it, else c.events.Normal(rs, "SuccessfulCreate", "Created pod: %s", pod.Name).
 func (c *Controller) createPods(ctx context.Context, rs *appsv1.ReplicaSet, count int) error {
 	slog.Info("creating pods", "replicaset", control.Key(rs), "count", count, "wanted", *rs.Spec.Replicas)
 	var group errgroup.Group
@@ -112,7 +131,15 @@ func (c *Controller) createPods(ctx context.Context, rs *appsv1.ReplicaSet, coun
 	return group.Wait()
 }
 
-// deletePods deletes pods, parallel at a time, and tells of each in an event, be it deleted or not.
+// deletePods deletes pods, parallel at a time.
+//  1. Delete each with c.pods, which means this very pod, not another one that took its name.
+//  2. Tell of each in an event of the ReplicaSet: SuccessfulDelete, or the warning FailedDelete.
+//  3. One that fails does not stop the others. Return a failure, if there was one.
+//
+//lab:06 3
+//lab:hint It has the shape of createPods, over the pods that it was given.
+//lab:hint c.pods.Delete(ctx, pod) has the UID as its precondition, and takes a pod that is gone for deleted.
+//lab:hint The reasons are SuccessfulDelete ("Deleted pod: %s") and FailedDelete ("Error deleting: %v").
 func (c *Controller) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) error {
 	slog.Info("deleting pods", "replicaset", control.Key(rs), "count", len(pods), "wanted", *rs.Spec.Replicas)
 	var group errgroup.Group

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,43 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
-
-func TestVictimsAreThoseWhoServeLeast(t *testing.T) {
-	noon := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
-	type is = func(*corev1.Pod)
-	on := func(node string) is { return func(p *corev1.Pod) { p.Spec.NodeName = node } }
-	phase := func(phase corev1.PodPhase) is { return func(p *corev1.Pod) { p.Status.Phase = phase } }
-	since := func(minutes int) is {
-		return func(p *corev1.Pod) {
-			p.CreationTimestamp = metav1.NewTime(noon.Add(time.Duration(minutes) * time.Minute))
-		}
-	}
-	pod := func(name string, changes ...is) *corev1.Pod { return mastertest.Pod(name, changes...) }
-	ready := mastertest.MakeReady
-	for _, row := range []struct {
-		name string
-		pods []*corev1.Pod
-		want string // in the order in which they go
-	}{
-		{"without a node", []*corev1.Pod{pod("a", on("n")), pod("b")}, "b a"},
-		{"pending before running", []*corev1.Pod{pod("a", on("n"), phase(corev1.PodRunning)), pod("b", on("n"), phase(corev1.PodPending)), pod("c", on("n"), phase(corev1.PodUnknown))}, "b c a"},
-		{"not ready", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("n"), phase(corev1.PodRunning))}, "b a"},
-		{"doubled on a node", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("m"), ready), pod("c", on("m"), ready)}, "b c a"},
-		{"the youngest", []*corev1.Pod{pod("a", on("n"), ready, since(1)), pod("b", on("n"), ready, since(3)), pod("c", on("n"), ready, since(2))}, "b c a"},
-		{"not ready though alone and old", []*corev1.Pod{pod("a", on("n"), ready, since(5)), pod("b", on("n"), ready, since(5)), pod("c", on("m"), phase(corev1.PodRunning))}, "c a b"},
-		{"by name if all else is equal", []*corev1.Pod{pod("c", on("n")), pod("a", on("n")), pod("b", on("n"))}, "a b c"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			var got []string
-			for _, p := range victims(row.pods) {
-				got = append(got, p.Name)
-			}
-			if want := strings.Fields(row.want); !slices.Equal(got, want) {
-				t.Errorf("%v, want %v", got, want)
-			}
-		})
-	}
-}
 
 // start runs the controller with kubelets.
 func start(bench *mastertest.Bench) control.Deps {
@@ -81,119 +43,13 @@ func expectPods(t *testing.T, bench *mastertest.Bench, name string, count int32)
 	}
 }
 
-func owned(t *testing.T, bench *mastertest.Bench, rs *appsv1.ReplicaSet) []*corev1.Pod {
-	t.Helper()
-	return slices.DeleteFunc(mastertest.List[*corev1.Pod](t, bench.Client), func(p *corev1.Pod) bool { return !metav1.IsControlledBy(p, rs) })
-}
-
-func scale(t *testing.T, bench *mastertest.Bench, name string, replicas int32) {
-	t.Helper()
-	mastertest.Change(t, bench.Client, "default", name, func(rs *appsv1.ReplicaSet) { rs.Spec.Replicas = &replicas })
-}
-
-func TestReplicaSetHasAsManyPodsAsItAsksForAndThenWritesNothing(t *testing.T) {
-	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		start(bench)
-		mastertest.Create(t, bench.Client, mastertest.ReplicaSet("web", 5))
-		expectPods(t, bench, "web", 5)
-		for _, replicas := range []int32{9, 2, 0, 3} {
-			scale(t, bench, "web", replicas)
-			expectPods(t, bench, "web", replicas)
-		}
-		before := len(bench.Wire.Writes())
-		mastertest.Change(t, bench.Client, "default", "web", func(rs *appsv1.ReplicaSet) { rs.Annotations = map[string]string{"look": "again"} })
-		time.Sleep(time.Hour)
-		if writes := bench.Wire.Writes()[before:]; len(writes) > 0 {
-			t.Errorf("writes though all is as it should be: %v", writes)
-		}
-	})
-}
-
-func TestPodThatIsLostIsReplaced(t *testing.T) {
-	for _, row := range []struct {
-		name string
-		lose func(t *testing.T, b *mastertest.Bench, pod string)
-	}{
-		{"deleted", func(t *testing.T, b *mastertest.Bench, pod string) {
-			mastertest.Delete[*corev1.Pod](t, b.Client, "default", pod, "")
-		}},
-		{"failed", func(t *testing.T, b *mastertest.Bench, pod string) {
-			mastertest.ChangeStatus(t, b.Client, "default", pod, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
-		}},
-		{"being deleted for long", func(t *testing.T, b *mastertest.Bench, pod string) {
-			mastertest.Change(t, b.Client, "default", pod, func(p *corev1.Pod) { p.Finalizers = []string{"test/keep"} })
-			mastertest.Delete[*corev1.Pod](t, b.Client, "default", pod, "")
-		}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-				start(bench)
-				rs := mastertest.Create(t, bench.Client, mastertest.ReplicaSet("web", 3))
-				mastertest.Settle()
-				lost := owned(t, bench, rs)[0].Name
-				row.lose(t, bench, lost)
-				mastertest.Settle()
-				alive := slices.DeleteFunc(owned(t, bench, rs), func(p *corev1.Pod) bool { return p.Name == lost })
-				if status := mastertest.Get[*appsv1.ReplicaSet](t, bench.Client, "default", "web").Status; len(alive) != 3 || status.ReadyReplicas != 3 {
-					t.Errorf("%d pods beside the lost one, status %+v", len(alive), status)
-				}
-			})
-		})
-	}
-}
-
-func TestPodsThatMatchAndBelongToNobodyAreAdopted(t *testing.T) {
-	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		web := func(name string, changes ...func(*corev1.Pod)) *corev1.Pod {
-			p := mastertest.Pod(name, changes...)
-			p.Labels = map[string]string{"app": "web"}
-			return p
-		}
-		mastertest.Create(t, bench.Client, web("orphan"))
-		mastertest.Create(t, bench.Client, web("somebodys", func(p *corev1.Pod) {
-			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "other", UID: "other", Controller: new(true)}}
-		}))
-		mastertest.Create(t, bench.Client, web("elsewhere", func(p *corev1.Pod) { p.Namespace = "kube-system" }))
-		mastertest.Create(t, bench.Client, mastertest.Pod("stranger"))
-		start(bench)
-		mastertest.Create(t, bench.Client, mastertest.ReplicaSet("web", 2))
-		expectPods(t, bench, "web", 2)
-		rs := mastertest.Get[*appsv1.ReplicaSet](t, bench.Client, "default", "web")
-		if !metav1.IsControlledBy(mastertest.Get[*corev1.Pod](t, bench.Client, "default", "orphan"), rs) {
-			t.Error("the orphan was not adopted")
-		}
-		late := mastertest.Create(t, bench.Client, web("late")) // one too many: adopted, and then it or another goes
-		expectPods(t, bench, "web", 2)
-		if p, ok := mastertest.Find[*corev1.Pod](t, bench.Client, "default", late.Name); ok && !metav1.IsControlledBy(p, rs) {
-			t.Error("a pod that came later was not adopted")
-		}
-		if all := mastertest.List[*corev1.Pod](t, bench.Client); len(all) != 5 {
-			t.Errorf("%d pods, want 2 of its own and 3 of others", len(all))
-		}
-	})
-}
-
-func TestPodThatNoLongerMatchesIsLetGoAndReplaced(t *testing.T) {
-	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		start(bench)
-		rs := mastertest.Create(t, bench.Client, mastertest.ReplicaSet("web", 3))
-		mastertest.Settle()
-		suspect := owned(t, bench, rs)[0].Name
-		mastertest.Change(t, bench.Client, "default", suspect, func(p *corev1.Pod) { p.Labels = map[string]string{"app": "under-investigation"} })
-		expectPods(t, bench, "web", 3)
-		if refs := mastertest.Get[*corev1.Pod](t, bench.Client, "default", suspect).OwnerReferences; len(refs) != 0 {
-			t.Errorf("the pod that was let go still has the owners %v", refs)
-		}
-	})
-}
-
 // census counts, as the watch tells, how many pods there are, and the most there ever were.
 type census struct {
 	mu        sync.Mutex
 	now, most int
 }
 
-func count(t *testing.T, bench *mastertest.Bench) *census {
+func takeCensus(t *testing.T, bench *mastertest.Bench) *census {
 	c := &census{}
 	witness := control.NewInformer(client.Of[*corev1.Pod](bench.Client), client.Selection{})
 	witness.Subscribe(t.Context(), func(old, pod *corev1.Pod) {
@@ -229,7 +85,7 @@ func TestNoPodIsMadeTwiceHoweverLateTheWatchTells(t *testing.T) {
 			}
 			return response, err
 		})
-		pods := count(t, bench)
+		pods := takeCensus(t, bench)
 		bench.Start(New(bench.Deps()).Run)
 		mastertest.Create(t, bench.Client, mastertest.ReplicaSet("web", 6))
 		for i := range 20 { // reasons to look, long before the pods are seen
@@ -238,7 +94,7 @@ func TestNoPodIsMadeTwiceHoweverLateTheWatchTells(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		pods.expect(t, 6, 6)
-		scale(t, bench, "web", 2)
+		scale(t, bench, 2)
 		for i := range 20 {
 			time.Sleep(10 * time.Millisecond)
 			mastertest.Change(t, bench.Client, "default", "web", func(rs *appsv1.ReplicaSet) { rs.Annotations = map[string]string{"look": fmt.Sprint(i)} })
@@ -274,7 +130,7 @@ func TestFailuresAreToldInEventsAndRetried(t *testing.T) {
 				start(bench)
 				mastertest.Create(t, bench.Client, mastertest.ReplicaSet("web", 3))
 				expectPods(t, bench, "web", 3)
-				scale(t, bench, "web", 2)
+				scale(t, bench, 2)
 				expectPods(t, bench, "web", 2)
 				if left > 0 {
 					t.Fatalf("%d failures were not met", left)

@@ -16,6 +16,13 @@ import (
 //  3. Those that are not ready.
 //  4. Those that have the most others on their node.
 //  5. The youngest. All else being equal, the name decides.
+//
+// The slice that it is given stays as it is.
+//
+//lab:06 1
+//lab:hint Nothing but the pods themselves is needed: spec.nodeName, status.phase, api.PodReady, creationTimestamp, and how many of them are on each node.
+//lab:hint Count the pods of each node first. Then sort a copy with a comparison that asks the rules one after the other: cmp.Or returns the first answer that is not 0.
+//lab:hint slices.SortedFunc(slices.Values(pods), ...) makes the copy; no(x, y) puts the pod first for which something does not hold; for more-before-fewer and younger-before-older swap the sides of the comparison.
 func victims(pods []*corev1.Pod) []*corev1.Pod {
 	perNode := map[string]int{}
 	for _, p := range pods {
