@@ -26,7 +26,7 @@ const (
 )
 
 func nameFlag() cli.Flag {
-	return &cli.StringFlag{Name: "name", Usage: "`NAME` of the cluster", Value: cluster.DefaultName}
+	return &cli.StringFlag{Name: "name", Usage: "`NAME` of the cluster", Value: cluster.DefaultName, EnvVars: []string{"MINI_K8S_NAME"}}
 }
 
 func runtimeFlag() cli.Flag {

@@ -99,7 +99,7 @@ func newUser(t *testing.T) *user {
 	}
 	u := &user{t: t, name: uniqueName(), home: t.TempDir(), binary: binary}
 	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); !slices.Contains([]string{"KUBECONFIG", "MINI_K8S_HOME", "MINI_K8S_TOKEN"}, name) {
+		if name, _, _ := strings.Cut(variable, "="); !slices.Contains([]string{"KUBECONFIG", "MINI_K8S_HOME", "MINI_K8S_NAME", "MINI_K8S_TOKEN"}, name) {
 			u.env = append(u.env, variable)
 		}
 	}

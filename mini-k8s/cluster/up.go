@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"workshop/mini-k8s/client"
@@ -185,7 +186,11 @@ func (c *Cluster) startMaster(ctx context.Context) (string, error) {
 	if bits == 0 {
 		return "", fmt.Errorf("%s has no room for %d nodes: choose a larger range with --cluster-cidr, or fewer --nodes", cidr, c.Nodes)
 	}
-	c.master, err = master.New(ctx, master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, NodeBits: bits})
+	config := master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, NodeBits: bits}
+	if c.master, err = master.New(ctx, config); errors.Is(err, syscall.EADDRINUSE) && c.Listen == "" {
+		config.Listen = "" // somebody has the port of the last run by now, and nobody has asked for just that one
+		c.master, err = master.New(ctx, config)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -200,7 +200,7 @@ func TestSilentNodeIsNotReadyAndTaintedUntilItSpeaksAgain(t *testing.T) {
 		speak(time.Minute, "loud", "silent")
 		expect("silent", "Ready True, own NoSchedule")
 		writes := len(bench.Wire.Writes())
-		speak(15*time.Second, "loud")
+		speak(10*time.Second, "loud") // it last spoke 15 seconds ago
 		expect("silent", "Ready True, own NoSchedule")
 		speak(time.Minute, "loud")
 		expect("silent", "Ready Unknown, own NoSchedule, unreachable NoSchedule")
