@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"workshop/labs/workbench"
+	"workshop/mini-k8s/cmdline"
 	"workshop/mini-k8s/doctor"
 
 	"github.com/urfave/cli/v2"
@@ -72,32 +73,7 @@ func run(ctx context.Context, args []string, in *os.File, out io.Writer) error {
 			return cli.ShowAppHelp(cCtx)
 		},
 	}
-	return app.RunContext(ctx, flagsFirst(args))
-}
-
-// flagsFirst puts flags before arguments, where urfave/cli looks for them: people write `solve 05 --task 2`.
-func flagsFirst(args []string) []string {
-	if len(args) < 3 {
-		return args
-	}
-	var flags, rest []string
-	for i := 2; i < len(args); i++ {
-		word := args[i]
-		switch {
-		case word == "--":
-			rest = append(rest, args[i:]...)
-			i = len(args)
-		case !strings.HasPrefix(word, "-"):
-			rest = append(rest, word)
-		default:
-			flags = append(flags, word)
-			if name := strings.TrimLeft(word, "-"); (name == "task" || name == "mine") && i+1 < len(args) {
-				i++
-				flags = append(flags, args[i])
-			}
-		}
-	}
-	return append(append(append([]string{}, args[:2]...), flags...), rest...)
+	return app.RunContext(ctx, cmdline.Arrange(app, args))
 }
 
 func (t *tool) commands() []*cli.Command {

@@ -11,6 +11,7 @@ import (
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/cli"
+	"workshop/mini-k8s/cmdline"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -37,7 +38,7 @@ Any kubectl works as well: eval "$(mini-k8s env)"`,
 	// The first Ctrl-C ends the command in good order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	if err := app.RunContext(ctx, cli.Arrange(app, os.Args)); err != nil {
+	if err := app.RunContext(ctx, cmdline.Arrange(app, os.Args)); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}

@@ -32,7 +32,7 @@ var floors = [][]string{
 	{"master/apiserver", "master/scheduler", "master/leader", "master/controllers/*", "worker/kubelet", "worker/proxy", "worker/dns"},
 	{"master/store", "worker/runtime", "worker/network"},
 	{"control"},
-	{"client", "pki", "images"},
+	{"client", "pki", "images", "doctor", "cmdline"},
 	{"api"},
 }
 

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"workshop/mini-k8s/cmdline"
+
 	"github.com/urfave/cli/v2"
 )
 
@@ -32,7 +34,7 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			args := append([]string{"mini-k8s"}, strings.Fields(row.typed)...)
 			before := strings.Join(args, " ")
-			got := strings.Join(Arrange(app, args), " ")
+			got := strings.Join(cmdline.Arrange(app, args), " ")
 			if want := strings.TrimSpace("mini-k8s " + row.read); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
@@ -41,7 +43,7 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 			}
 		})
 	}
-	if len(Arrange(app, nil)) != 0 {
+	if len(cmdline.Arrange(app, nil)) != 0 {
 		t.Error("no arguments")
 	}
 }

@@ -31,7 +31,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 )
 
-// Commands returns the user's commands. Run them with the arguments in the order that Arrange puts them in.
+// Commands returns the user's commands. Run them with the arguments in the order that cmdline.Arrange puts them in.
 func Commands() []*cli.Command {
 	files := &cli.StringSliceFlag{Name: "filename", Aliases: []string{"f"}, Usage: "manifest `FILE`, directory, or - for stdin"}
 	selector := text("selector", "l", "objects with these `LABELS`: app=web,tier!=db")

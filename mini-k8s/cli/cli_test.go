@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/cmdline"
 	"workshop/mini-k8s/master/apiserver"
 	"workshop/mini-k8s/master/store"
 	"workshop/mini-k8s/pki"
@@ -77,7 +78,7 @@ func (b *bench) runWith(ctx context.Context, stdin string, out *syncBuffer, line
 		ExitErrHandler: func(*cli.Context, error) {}}
 	args := append([]string{"mini-k8s"}, strings.Fields(line)...)
 	args = append(args, "--kubeconfig", b.kubeconfig)
-	err := app.RunContext(ctx, Arrange(app, args))
+	err := app.RunContext(ctx, cmdline.Arrange(app, args))
 	return out.String(), errOut.String(), err
 }
 

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -88,19 +88,18 @@ func shell(command string) func(context.Context) (string, error) {
 }
 
 func memory(ctx context.Context) (string, error) {
-	command := "awk '/MemAvailable/ {print $2 * 1024}' /proc/meminfo"
-	if runtime.GOOS == "darwin" {
-		command = "sysctl -n hw.memsize"
+	text, err := os.ReadFile("/proc/meminfo")
+	unit := 1024.0
+	_, said, _ := strings.Cut(string(text), "MemAvailable:")
+	if err != nil { // not Linux
+		said, _ = shell("sysctl -n hw.memsize")(ctx)
+		unit = 1
 	}
-	text, err := shell(command)(ctx)
-	if err != nil {
-		return "", err
-	}
-	var bytes float64
-	if _, err := fmt.Sscan(text, &bytes); err != nil {
+	var amount float64
+	if _, err := fmt.Sscan(said, &amount); err != nil {
 		return "not known here", nil
 	}
-	return atLeast(bytes, 2)
+	return atLeast(amount*unit, 2)
 }
 
 func disk(context.Context) (string, error) {

@@ -1,4 +1,5 @@
-package cli
+// Package cmdline lets people put flags where they like: `get pods -o wide`, as kubectl does.
+package cmdline
 
 import (
 	"slices"
