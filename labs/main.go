@@ -55,17 +55,23 @@ func run(ctx context.Context, args []string, in *os.File, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	t := &tool{in: in, out: out, paint: workbench.PaintFor(out)}
-	if t.root, err = workbench.Root(dir); err != nil {
+	root, err := workbench.Root(dir)
+	if err != nil {
 		return err
 	}
+	t := &tool{root: root, in: in, out: out, paint: workbench.PaintFor(out)}
+	return t.run(ctx, args)
+}
+
+// run does one command.
+func (t *tool) run(ctx context.Context, args []string) (err error) {
 	if t.progress, err = workbench.LoadProgress(t.root); err != nil {
 		return err
 	}
 	app := &cli.App{
 		Name: "labs", Usage: "build a small Kubernetes, piece by piece", UsageText: "go run ./labs COMMAND",
 		Description:     "Begin with `go run ./labs next`: it says which guide to read and what to write.",
-		HideHelpCommand: true, Writer: out, Commands: t.commands(), ExitErrHandler: func(*cli.Context, error) {},
+		HideHelpCommand: true, Writer: t.out, Commands: t.commands(), ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(cCtx *cli.Context) error {
 			if word := cCtx.Args().First(); word != "" {
 				return fmt.Errorf("there is no command %q; `go run ./labs --help` lists them", word)
@@ -100,7 +106,7 @@ func (t *tool) commands() []*cli.Command {
 			Description: "Example: go run ./labs reset 05", Flags: []cli.Flag{yes}, Action: t.reset},
 		{Name: "run", Usage: "start a cluster with your components in it, and the reference for the rest", ArgsUsage: "[-- FLAGS OF mini-k8s up]",
 			Description: "Examples:\n   go run ./labs run --mine 01,05\n   go run ./labs run --mine 01-06 -- --nodes 2\n   go run ./labs run --mine passed -- --runtime hollow    # needs no Docker",
-			Flags:       []cli.Flag{&cli.StringFlag{Name: "mine", Usage: "`LABS` whose code is yours: 01,05 or 01-06 or passed"}}, Action: t.run},
+			Flags:       []cli.Flag{&cli.StringFlag{Name: "mine", Usage: "`LABS` whose code is yours: 01,05 or 01-06 or passed"}}, Action: t.runMine},
 		{Name: "verify", Usage: "check that the cluster that runs keeps what the lab promised", ArgsUsage: "LAB...",
 			Description: "Example: go run ./labs verify 05", Action: t.verify},
 		{Name: "doctor", Usage: "look whether this machine has what the labs need, and say how to get the rest",
@@ -179,8 +185,9 @@ func (t *tool) checkOne(ctx context.Context, l workbench.Lab, flags []string) (w
 }
 
 func (t *tool) watch(cCtx *cli.Context) error {
-	return workbench.Watch(cCtx.Context, t.root, t.in, t.out, func(ctx context.Context, command ...string) error {
-		err := run(ctx, append([]string{"labs"}, command...), t.in, t.out)
+	return workbench.Watch(cCtx.Context, t.root, t.in, t.out, func(ctx context.Context, out io.Writer, command ...string) error {
+		each := &tool{root: t.root, in: t.in, out: out, paint: t.paint}
+		err := each.run(ctx, append([]string{"labs"}, command...))
 		if errors.Is(err, errFailed) {
 			return nil
 		}
@@ -261,7 +268,7 @@ func (t *tool) agrees(cCtx *cli.Context, question string) bool {
 	return false
 }
 
-func (t *tool) run(cCtx *cli.Context) error {
+func (t *tool) runMine(cCtx *cli.Context) error {
 	mine, err := workbench.ParseMine(cCtx.String("mine"), t.progress)
 	if err != nil {
 		return err

@@ -20,8 +20,8 @@ const poll = 200 * time.Millisecond
 const watchKeys = "h hint   n next   l list   c check all   q quit"
 
 // Watch checks the current lab now and whenever one of its files is saved, and does what keys ask for, until q, Ctrl-C or the end
-// of in. do is the rest of the tool: it runs a command ("hint", "list").
-func Watch(ctx context.Context, root string, in *os.File, out io.Writer, do func(ctx context.Context, command ...string) error) error {
+// of in. do is the rest of the tool: it runs a command ("hint", "list"), which writes to the out that it is given.
+func Watch(ctx context.Context, root string, in *os.File, out io.Writer, do func(ctx context.Context, out io.Writer, command ...string) error) error {
 	keys := make(chan byte)
 	if term.IsTerminal(int(in.Fd())) {
 		before, err := term.MakeRaw(int(in.Fd()))
@@ -38,7 +38,7 @@ func Watch(ctx context.Context, root string, in *os.File, out io.Writer, do func
 	for {
 		if command != nil {
 			fmt.Fprintf(out, "\n── %s ── %s\n\n", time.Now().Format(time.TimeOnly), strings.Join(command, " "))
-			if err := do(ctx, command...); err != nil && ctx.Err() == nil {
+			if err := do(ctx, out, command...); err != nil && ctx.Err() == nil {
 				fmt.Fprintln(out, err)
 			}
 			fmt.Fprintf(out, "\nwatching; %s\n", watchKeys)

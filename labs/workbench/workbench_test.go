@@ -425,7 +425,7 @@ func TestWatchChecksWhenAFileIsSaved(t *testing.T) {
 	defer typist.Close()
 	commands, ended := make(chan string), make(chan error)
 	go func() {
-		ended <- Watch(t.Context(), root, keyboard, io.Discard, func(_ context.Context, command ...string) error {
+		ended <- Watch(t.Context(), root, keyboard, io.Discard, func(_ context.Context, _ io.Writer, command ...string) error {
 			commands <- strings.Join(command, " ")
 			return nil
 		})
