@@ -40,6 +40,7 @@ func startAll(bench *mastertest.Bench, nodes ...string) (stops map[string]func()
 			return control.Run(ctx, control.Component{Name: "node", Run: entry.Run}, control.Component{Name: "kubelet", Run: kubelet.New(config).Run})
 		})
 	}
+	mastertest.Settle() // until all nodes have joined
 	return stops
 }
 
