@@ -170,20 +170,30 @@ func TestWatchEndsWithTheReason(t *testing.T) {
 	}
 }
 
-func TestWatchAsksForBookmarks(t *testing.T) {
-	c := answering(func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		if q.Get("watch") != "true" || q.Get("allowWatchBookmarks") != "true" || q.Get("resourceVersion") != "5" || q.Get("labelSelector") != "a=b" || r.URL.Path != "/api/v1/namespaces/shop/pods" {
-			http.Error(w, "asked "+r.URL.String(), 400)
-			return
+func TestWatchGetsBookmarksOnlyIfItAsks(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		c := answering(func(w http.ResponseWriter, r *http.Request) {
+			q := r.URL.Query()
+			if q.Get("watch") != "true" || q.Get("resourceVersion") != "5" || q.Get("labelSelector") != "a=b" || r.URL.Path != "/api/v1/namespaces/shop/pods" {
+				http.Error(w, "asked "+r.URL.String(), 400)
+				return
+			}
+			if q.Get("allowWatchBookmarks") == "true" {
+				w.Write([]byte(`{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}` + "\n"))
+			}
+			w.Write([]byte(`{"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"8"}}}` + "\n"))
+		})
+		var got []string
+		selection := client.Selection{Namespace: "shop", Labels: "a=b", Bookmarks: wanted}
+		for event, err := range client.Of[*corev1.Pod](c).Watch(t.Context(), selection, "5") {
+			if err != nil {
+				break // it has ended
+			}
+			got = append(got, string(event.Type)+event.Object.ResourceVersion)
 		}
-		w.Write([]byte(`{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}` + "\n"))
-	})
-	for event, err := range client.Of[*corev1.Pod](c).Watch(t.Context(), client.Selection{Namespace: "shop", Labels: "a=b"}, "5") {
-		if err != nil || event.Type != watch.Bookmark || event.Object.ResourceVersion != "7" {
-			t.Errorf("%v %v", event, err)
+		if want := map[bool]string{false: "ADDED8", true: "BOOKMARK7 ADDED8"}[wanted]; strings.Join(got, " ") != want {
+			t.Errorf("bookmarks wanted: %v; got %v", wanted, got)
 		}
-		break
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"workshop/mini-k8s/api"
 
@@ -42,6 +43,7 @@ type Selection struct {
 	Namespace string
 	Labels    string // "app=web,tier!=db"
 	Fields    string // "spec.nodeName=node-1"
+	Bookmarks bool   // a watch yields them as well
 }
 
 // List is what a collection held at a revision of the store.
@@ -50,7 +52,8 @@ type List[T api.Object] struct {
 	Items           []T `json:"items"`
 }
 
-// Event is one change that a watch saw. A bookmark's object carries nothing but the revision.
+// Event is one change that a watch saw. A bookmark, which comes only to those who ask, is none: its object carries
+// nothing but the revision up to which there are no others.
 type Event[T api.Object] struct {
 	Type   watch.EventType `json:"type"`
 	Object T               `json:"object"`
@@ -122,7 +125,7 @@ func (r Resource[T]) Watch(ctx context.Context, selection Selection, revision st
 		defer cancel() // ends the request when the caller breaks off
 		query := selection.query()
 		query.Set("watch", "true")
-		query.Set("allowWatchBookmarks", "true")
+		query.Set("allowWatchBookmarks", strconv.FormatBool(selection.Bookmarks))
 		query.Set("resourceVersion", revision)
 		response, err := r.client.Stream(ctx, Request{Method: http.MethodGet, Path: r.kind.Path(selection.Namespace, "", ""), Query: query})
 		if err != nil {

@@ -38,6 +38,7 @@ type index[T api.Object] struct {
 
 // NewInformer returns an informer that does nothing until Run.
 func NewInformer[T api.Object](resource client.Resource[T], selection client.Selection) *Informer[T] {
+	selection.Bookmarks = true // so that little is repeated after a break, however seldom the objects change
 	return &Informer[T]{
 		resource: resource, selection: selection,
 		objects: map[string]T{}, indexes: map[string]*index[T]{}, handlers: map[*func(old, new T)]func(old, new T){},
