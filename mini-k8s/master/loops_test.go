@@ -40,11 +40,7 @@ func startAll(bench *mastertest.Bench, nodes ...string) (stops map[string]func()
 			return control.Run(ctx, control.Component{Name: "node", Run: entry.Run}, control.Component{Name: "kubelet", Run: kubelet.New(config).Run})
 		})
 	}
-<<<<<<< HEAD
 	mastertest.Settle()
-=======
-	mastertest.Settle() // until all nodes have joined
->>>>>>> shrink-4
 	return stops
 }
 
