@@ -280,3 +280,28 @@ func (u *user) ids() []string {
 	slices.Sort(ids)
 	return ids
 }
+
+func TestClustersThatStartAtTheSameMomentTakeDifferentAddresses(t *testing.T) {
+	u := newDockerUser(t)
+	started := []*process{u.start("up", "--name", u.name, "--nodes", "1", "--demo=false")}
+	others := []*user{u}
+	for range 2 {
+		other := u.another()
+		others = append(others, other)
+		started = append(started, other.start("up", "--name", other.name, "--nodes", "1", "--demo=false"))
+	}
+	ranges := map[string]bool{}
+	for i, p := range started {
+		p.says("The cluster is ready")
+		ranges[list[*corev1.Node](t, others[i].client())[0].Spec.PodCIDR] = true
+	}
+	if len(ranges) != len(started) {
+		t.Errorf("%d clusters have the ranges %v", len(started), ranges)
+	}
+	for i, p := range started {
+		if code := p.stop(os.Interrupt); code != 0 {
+			t.Errorf("%s ended with %d:\n%s", others[i].name, code, p.printed())
+		}
+		others[i].leavesNothing()
+	}
+}

@@ -14,7 +14,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/master"
 	"workshop/mini-k8s/pki"
 	"workshop/mini-k8s/worker/network"
@@ -143,6 +145,26 @@ type settings struct {
 	Runtime     string `json:"runtime"`
 }
 
+// takeTurn waits while another cluster on this machine is between choosing its addresses and having networks with them: both
+// would choose the same. Where the file cannot be opened, it goes without.
+func (c *Cluster) takeTurn(ctx context.Context) {
+	file, err := os.OpenFile(filepath.Join(os.TempDir(), "mini-k8s-addresses.lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return
+	}
+	c.endTurn = func() { file.Close() }
+	for syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil && ctx.Err() == nil {
+		control.Sleep(ctx, 20*time.Millisecond)
+	}
+}
+
+func (c *Cluster) giveTurn() {
+	if c.endTurn != nil {
+		c.endTurn()
+		c.endTurn = nil
+	}
+}
+
 // chooseAddresses takes those of the last run of this name, those that were asked for, or the first free ones. Of a
 // last run only the API server's can be changed: the pods have theirs.
 func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) {
@@ -151,6 +173,7 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) 
 	case !c.existed:
 		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR)}
 		if c.docker != nil {
+			c.takeTurn(ctx)
 			c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR)
 		}
 	case c.Runtime != old.Runtime:

@@ -63,6 +63,7 @@ type Cluster struct {
 	ended    chan struct{}      // closed when they have ended
 	failure  error              // why they ended, if nobody stopped them; read it when they have ended
 	release  func()
+	endTurn  func() // lets the next cluster of this machine choose its addresses; nil if this one has
 }
 
 // Up starts a cluster and returns when it is ready, and its demo, if wanted, is running. The caller must call Down,
@@ -79,6 +80,7 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	if c.settings, c.existed, err = loadSettings(c.dir); err == nil {
 		err = c.start(ctx)
 	}
+	c.giveTurn()
 	if err == nil {
 		return c, nil
 	}
