@@ -27,10 +27,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	if err := run(ctx, os.Args, os.Stdin, os.Stdout); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) { // it has said why
-			os.Exit(exit.ExitCode())
-		}
 		if err != errFailed {
 			fmt.Fprintln(os.Stderr, "Error:", err)
 		}
@@ -285,7 +281,7 @@ func (t *tool) runMine(cCtx *cli.Context) error {
 			break
 		}
 	}
-	return t.hand(cCtx.Context, program, args...)
+	return t.hand(program, args...)
 }
 
 func (t *tool) verify(cCtx *cli.Context) error {
@@ -297,19 +293,19 @@ func (t *tool) verify(cCtx *cli.Context) error {
 			return err
 		}
 	}
-	return t.hand(cCtx.Context, "go", append([]string{"run", "./labs/verify"}, cCtx.Args().Slice()...)...)
+	return t.hand("go", append([]string{"run", "./labs/verify"}, cCtx.Args().Slice()...)...)
 }
 
-// hand runs a program in our place: on our terminal, until it ends. A Ctrl-C reaches it from the terminal.
-func (t *tool) hand(ctx context.Context, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = t.root, t.in, t.out, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	err := cmd.Run()
-	if ctx.Err() != nil && cmd.ProcessState != nil && cmd.ProcessState.Success() {
-		return nil // it has ended in good order
+// hand makes this process another program: so a Ctrl-C reaches it once, from the terminal, and not again from us.
+func (t *tool) hand(program string, args ...string) error {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return err
 	}
-	return err
+	if err := os.Chdir(t.root); err != nil {
+		return err
+	}
+	return fmt.Errorf("run %s: %w", program, syscall.Exec(path, append([]string{program}, args...), os.Environ()))
 }
 
 func (t *tool) doctor(cCtx *cli.Context) error {

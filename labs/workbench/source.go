@@ -239,3 +239,22 @@ func importName(spec *ast.ImportSpec) string {
 	path := strings.Trim(spec.Path.Value, `"`)
 	return path[strings.LastIndex(path, "/")+1:]
 }
+
+// Tasks returns the names of the functions that a lab asks for, by task.
+func Tasks(root string, l Lab) ([][]string, error) {
+	reference, err := readCode(filepath.Join(root, l.Source()), l.Number)
+	if err != nil {
+		return nil, err
+	}
+	var tasks [][]string
+	for _, number := range reference.tasks() {
+		var names []string
+		for _, f := range reference.functions {
+			if f.Task == number {
+				names = append(names, f.Name)
+			}
+		}
+		tasks = append(tasks, names)
+	}
+	return tasks, nil
+}
