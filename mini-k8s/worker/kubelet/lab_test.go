@@ -428,10 +428,21 @@ func (w *worker) shown() string {
 	return text
 }
 
-// shows checks what the API server has of the pod.
+// shows ends the test if the API server has something else of the pod.
 func (w *worker) shows(did, want, cause string) {
 	w.lab.Helper()
-	w.lab.Equal(did+", and read its status", w.shown(), want, cause)
+	got := w.shown()
+	w.lab.Must(got == want, labtest.Report{Did: did + ", and read its status", Want: want, Got: got, Cause: cause})
+}
+
+// quiet checks that nothing is written in so much time.
+func (w *worker) quiet(did string, wait time.Duration, cause string) {
+	w.lab.Helper()
+	before := len(w.Wire.Writes())
+	time.Sleep(wait)
+	synctest.Wait()
+	writes := len(w.Wire.Writes()) - before
+	w.lab.Check(writes == 0, labtest.Report{Did: did + ", and counted the writes", Want: "none", Got: "some", Cause: cause})
 }
 
 // begun ends the test if the pod does not run.
@@ -505,9 +516,9 @@ func TestTask4StatusIsToldThoughTheSandboxDoesNotStart(t *testing.T) {
 		w.creates()
 		w.shows("bound a pod to a node on which no sandbox starts", "Pending; app is waiting ContainerCreating, restarts: 0", "a failure of carryOut ends the steps, not the look: the status is reported, and then the failure is returned")
 		w.runtime.sandboxes.Store(0)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(30 * time.Second)
 		synctest.Wait()
-		w.shows("let sandboxes start again and waited 2 minutes", "Running; app is running, restarts: 0", "the failure has to be returned: only then the queue brings the pod back, a little later each time")
+		w.shows("let sandboxes start again and waited 30 s", "Running; app is running, restarts: 0", "the failure has to be returned: only then the queue brings the pod back, a little later each time")
 	})
 }
 
@@ -530,7 +541,7 @@ func TestTask4DeletedPodGoesWhenNothingIsLeftOfIt(t *testing.T) {
 		synctest.Wait()
 		w.shows("waited 7 s more", "no pod", "k.queue.AddAfter brings the pod back when its grace is over; k.confirmDeletion comes when the last look finds neither sandbox nor containers")
 		steps := w.runtime.wasTold()
-		steps, _, _ = strings.Cut(steps+", ", ", confirm")
+		steps, _, _ = strings.Cut(steps, ", confirm")
 		lab.Equal("listed what was done up to the confirmation", steps, "SIGTERM, SIGKILL, remove pod", "the API server is told last: a pod that is gone there while it still runs here would be started somewhere else in the meantime")
 		lab.Check(w.held(pod.UID).Sandbox == nil, labtest.Report{Did: "looked what the runtime has of it", Want: "nothing", Got: "a sandbox", Cause: "see above"})
 	})
@@ -544,13 +555,11 @@ func TestTask4NextKubeletGoesOnWithTheSameContainers(t *testing.T) {
 		mastertest.Settle()
 		w.shows("let the container die once", "Running; app is running, restarts: 1", "see the tests before")
 		w.stop()
-		before, writes := w.held(pod.UID), len(w.Wire.Writes())
+		before := w.held(pod.UID)
 		time.Sleep(time.Hour)
 		w.start()
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		lab.Equal("stopped the kubelet, started another an hour later, and asked whether the runtime has the same containers", slices.Equal(w.held(pod.UID).Containers, before.Containers), true, "they run and are as the pod wants them: nothing is to be done")
-		lab.Equal("counted the new kubelet's writes in ten minutes", len(w.Wire.Writes())-writes, 0, "the status that it makes is the one that is there: write only what differs")
+		w.quiet("stopped the kubelet, and started another an hour later for ten minutes", 10*time.Minute, "the status that it makes is the one that is there: write only what differs")
+		lab.Equal("asked whether the runtime has the same containers as before", slices.Equal(w.held(pod.UID).Containers, before.Containers), true, "they run and are as the pod wants them: nothing is to be done")
 	})
 }
 
@@ -558,10 +567,7 @@ func TestTask4IdleKubeletWritesNothing(t *testing.T) {
 	onNode(t, func(lab *labtest.T, w *worker) {
 		w.creates()
 		w.begun()
-		before := len(w.Wire.Writes())
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		lab.Equal("let a pod run for an hour, in which it is looked at each minute, and counted the writes", len(w.Wire.Writes())-before, 0, "compare with equality.Semantic.DeepEqual before you write: 60 writes an hour for each pod of a cluster are a load")
+		w.quiet("let a pod run for an hour, in which it is looked at each minute", time.Hour, "compare with equality.Semantic.DeepEqual before you write: 60 writes an hour for each pod of a cluster are a load")
 	})
 }
 
@@ -584,6 +590,8 @@ func TestTask4ReportIsNotRepeatedThoughTheWatchIsSlow(t *testing.T) {
 			before := len(w.Wire.Writes())
 			err := k.sync(lab.Context(), pod.UID)
 			lab.NoError(look.which, err, "which call failed?")
+			lab.Check(w.shown() == "Running; app is running, restarts: 0", labtest.Report{Did: look.which + ", and read the pod's status", Want: "Running; app is running, restarts: 0", Got: w.shown(),
+				Cause: "what is reported is what the last look saw: when steps were carried out, ask the runtime again"})
 			lab.Equal(look.which+", and counted its writes", len(w.Wire.Writes())-before, look.want, look.cause)
 			time.Sleep(time.Minute)
 		}
@@ -615,10 +623,10 @@ func TestTask4ReportMindsNoOtherWriterButEveryFailure(t *testing.T) {
 		lab.Equal("looked for the label that somebody else has written", mastertest.Get[*corev1.Pod](lab, w.Client, "default", "web").Labels["kept"], "yes", "UpdateStatus writes the status, and Update all of it: the older labels as well")
 		gate.Open()
 		failures.Store(3)
-		w.runtime.Exit(pod.UID, "app", 1)
+		w.runtime.KillSandbox(pod.UID)
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
-		w.shows("let it die again while the API server refuses three reports, and waited 30 s", "Running; app is running, restarts: 2", "a report that failed is returned as an error, so that it is made again")
+		w.shows("let its sandbox die while the API server refuses three reports, and waited 30 s", "Running; app is running, restarts: 2", "a report that failed is returned as an error, so that it is made again")
 		var zero int64
 		if _, err := client.Of[*corev1.Pod](w.Client).Delete(lab.Context(), "default", "web", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
 			lab.Fatal(err)
