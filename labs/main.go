@@ -313,7 +313,12 @@ func (t *tool) verify(cCtx *cli.Context) error {
 func (t *tool) hand(ctx context.Context, program string, args ...string) error {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = t.root, t.in, t.out, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Cancel = func() error {
+		if context.Cause(ctx).Error() == os.Interrupt.String()+" signal received" {
+			return nil // it has got it as well, and would take ours for a second one, which ends it at once
+		}
+		return cmd.Process.Signal(os.Interrupt)
+	}
 	err := cmd.Run()
 	if ctx.Err() != nil && cmd.ProcessState != nil && cmd.ProcessState.Success() {
 		return nil // it has ended in good order
