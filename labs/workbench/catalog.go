@@ -27,8 +27,8 @@ type Lab struct {
 
 // Labs in the order of the path.
 var Labs = []Lab{
-	{"01", "containers", "Containers: drive Docker from Go", "", true, "runtime"},
-	{"02", "pods", "Pods: desired and actual containers", "", false, "kubelet"},
+	{"01", "containers", "Containers: drive Docker from Go", "worker/runtime", true, "runtime"},
+	{"02", "pods", "Pods: desired and actual containers", "worker/kubelet", false, "kubelet"},
 	{"03", "state", "State: revisions, compare-and-swap, watch", "", false, "store"},
 	{"04", "api-server", "The API server: REST, conflicts, watches", "", false, "apiserver"},
 	{"05", "scheduler", "The scheduler: filter, score, bind", "", false, "scheduler"},

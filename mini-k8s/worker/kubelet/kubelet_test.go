@@ -18,7 +18,6 @@ import (
 	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -154,27 +153,6 @@ func (b *kubeletBench) writesAfter(wait time.Duration) []string {
 	return b.Wire.Writes()[before:]
 }
 
-func TestPodRuns(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		pod := b.create(func(p *corev1.Pod) { p.Spec.InitContainers = named([]string{"first", "second"}) })
-		b.waitState("running", 0)
-		status := b.pod().Status
-		if status.Phase != corev1.PodRunning || status.PodIP != "10.244.0.2" || status.HostIP != "192.0.2.1" || find(status.Conditions, corev1.PodReady).Status != "True" {
-			t.Errorf("its status is %+v", status)
-		}
-		var order []string
-		for _, c := range slices.Backward(b.held(pod.UID).Containers) {
-			order = append(order, c.Name)
-		}
-		if got := strings.Join(order, " "); got != "first second app" {
-			t.Errorf("its containers started in the order %s", got)
-		}
-		b.eventually("there is an event of it", func() bool {
-			return slices.ContainsFunc(mastertest.Events(t, b.Client, "web"), func(e *corev1.Event) bool { return e.Reason == "Started" && e.Source.Host == "node-1" })
-		})
-	})
-}
-
 func TestPodsOfOtherNodesAreNotTouched(t *testing.T) {
 	withKubelet(t, func(t *testing.T, b *kubeletBench) {
 		mastertest.Create(t, b.Client, mastertest.Pod("theirs", func(p *corev1.Pod) { p.Spec.NodeName = "node-2" }))
@@ -183,28 +161,6 @@ func TestPodsOfOtherNodesAreNotTouched(t *testing.T) {
 		b.waitState("running", 0)
 		if pods, _ := b.runtime.Pods(t.Context()); len(pods) != 1 || pods[0].Name != "web" {
 			t.Errorf("the node runs %+v", pods)
-		}
-	})
-}
-
-func TestAContainerThatDiesIsRestartedAndCounted(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		pod := b.create()
-		b.waitState("running", 0)
-		b.runtime.Exit(pod.UID, "app", 3)
-		b.waitState("running", 1) // at once, the first time
-		if last := say(b.pod().Status.ContainerStatuses[0].LastTerminationState); last != "terminated Error 3" {
-			t.Errorf("its last state is %s", last)
-		}
-		died := time.Now()
-		b.runtime.Exit(pod.UID, "app", 3)
-		b.waitState("waiting CrashLoopBackOff", 1)
-		if ready := find(b.pod().Status.Conditions, corev1.PodReady); ready.Status != corev1.ConditionFalse {
-			t.Errorf("while it waits the pod's Ready is %s", ready.Status)
-		}
-		b.waitState("running", 2)
-		if waited := time.Since(died); waited < 10*time.Second || waited > 11*time.Second {
-			t.Errorf("the second restart came after %v", waited)
 		}
 	})
 }
@@ -221,61 +177,6 @@ func TestAContainerThatIsRemovedComesBack(t *testing.T) {
 		}
 		if last := say(b.pod().Status.ContainerStatuses[0].LastTerminationState); last != "terminated ContainerStatusUnknown 137" {
 			t.Errorf("its last state is %s", last)
-		}
-	})
-}
-
-func TestAPodWithADeadSandboxIsBuiltAnew(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		pod := b.create(func(p *corev1.Pod) { p.Spec.InitContainers = named([]string{"first"}) })
-		b.waitState("running", 0)
-		before := b.held(pod.UID).Sandbox.ID
-		b.runtime.KillSandbox(pod.UID)
-		b.waitState("running", 1)
-		held := b.held(pod.UID)
-		if held.Sandbox.ID == before || !held.Sandbox.Running || b.pod().Status.PodIP != held.Sandbox.IP {
-			t.Errorf("the sandbox was %s and is %+v; the API says %s", before, held.Sandbox, b.pod().Status.PodIP)
-		}
-		if len(held.Containers) != 2 || held.Containers[1].Name != "first" {
-			t.Errorf("the init container did not run in the new sandbox: %+v", held.Containers)
-		}
-	})
-}
-
-func TestASandboxThatDoesNotStartIsTriedAgain(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		b.runtime.sandbox.Store(3)
-		b.create()
-		b.waitState("running", 0)
-		b.eventually("there is an event of it", func() bool {
-			return slices.ContainsFunc(mastertest.Events(t, b.Client, "web"), func(e *corev1.Event) bool {
-				return e.Reason == "FailedCreatePodSandBox" && strings.Contains(e.Message, "no address is free")
-			})
-		})
-	})
-}
-
-func TestAPodThatRunsToItsEndStaysThere(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		pod := b.create(policy(corev1.RestartPolicyNever))
-		b.waitState("running", 0)
-		b.runtime.Exit(pod.UID, "app", 0)
-		b.waitState("terminated Completed 0", 0)
-		time.Sleep(time.Hour)
-		if got := b.pod().Status.Phase; got != corev1.PodSucceeded || len(b.held(pod.UID).Containers) != 1 {
-			t.Errorf("an hour later it is %s with the containers %+v", got, b.held(pod.UID).Containers)
-		}
-	})
-}
-
-func TestADeletedPodIsGone(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		pod := b.create()
-		b.waitState("running", 0)
-		mastertest.Delete[*corev1.Pod](t, b.Client, "default", "web", "")
-		b.waitGone(pod.UID)
-		if got := strings.Join(b.runtime.sent(), " "); got != "SIGTERM" {
-			t.Errorf("its container was sent %s", got)
 		}
 	})
 }
@@ -321,23 +222,6 @@ func TestADeletionWithLessGraceHurries(t *testing.T) {
 		b.waitGone(pod.UID)
 		if took := time.Since(start); took > 3*time.Second {
 			t.Errorf("it took %v", took)
-		}
-	})
-}
-
-func TestAForceDeletedPodLeavesNoContainers(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		b.runtime.stubborn = true
-		pod := b.create()
-		b.waitState("running", 0)
-		if _, err := client.Of[*corev1.Pod](b.Client).Delete(t.Context(), "default", "web", metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
-			t.Fatal(err)
-		}
-		second := b.create() // another of the same name, at once
-		b.waitState("running", 0)
-		b.waitGone(pod.UID)
-		if b.held(second.UID).Sandbox == nil {
-			t.Error("the second pod went as well")
 		}
 	})
 }
@@ -388,31 +272,6 @@ func TestAnotherImageIsTriedAtOnce(t *testing.T) {
 	})
 }
 
-func TestTheNextKubeletGoesOnWithTheSameContainers(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		pod := b.create(func(p *corev1.Pod) { p.Spec.InitContainers = named([]string{"first"}) })
-		b.waitState("running", 0)
-		b.runtime.Exit(pod.UID, "app", 1)
-		b.waitState("running", 1)
-		synctest.Wait()
-		b.stop()
-		shown, before := b.pod(), b.held(pod.UID)
-
-		time.Sleep(time.Hour)
-		b.start()
-		if writes := b.writesAfter(10 * time.Minute); len(writes) > 0 {
-			t.Errorf("it wrote %q", writes)
-		}
-		after := b.held(pod.UID)
-		if after.Sandbox.ID != before.Sandbox.ID || !slices.Equal(after.Containers, before.Containers) {
-			t.Errorf("the containers were\n%+v and are\n%+v", before.Containers, after.Containers)
-		}
-		if now := b.pod(); now.ResourceVersion != shown.ResourceVersion {
-			t.Errorf("the status was\n%+v and is\n%+v", shown.Status, now.Status)
-		}
-	})
-}
-
 func TestTheNextKubeletSeesWhatHappenedMeanwhile(t *testing.T) {
 	withKubelet(t, func(t *testing.T, b *kubeletBench) {
 		pod := b.create()
@@ -458,31 +317,6 @@ func TestOrphansAreRemovedOnlyAfterTheAPIServerHasTold(t *testing.T) {
 	})
 }
 
-func TestAPodIsReportedThoughOthersWriteIt(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		var conflicts atomic.Int32
-		conflicts.Store(5)
-		b.Wire.Intercept(func(r *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
-			if mastertest.Is(r, http.MethodPut, "/status") && conflicts.Add(-1) >= 0 {
-				return mastertest.Refusal(apierrors.NewConflict(corev1.Resource("pods"), "web", errors.New("written by others"))), nil
-			}
-			return do()
-		})
-		start := time.Now()
-		b.create()
-		b.waitState("running", 0)
-		if took := time.Since(start); took > 10*time.Second {
-			t.Errorf("it took %v", took)
-		}
-		mastertest.Change(t, b.Client, "default", "web", func(p *corev1.Pod) { p.Labels = map[string]string{"kept": "yes"} })
-		b.runtime.Exit(b.pod().UID, "app", 1)
-		b.waitState("running", 1)
-		if b.pod().Labels["kept"] != "yes" {
-			t.Errorf("what others wrote is lost: %v", b.pod().Labels)
-		}
-	})
-}
-
 func TestTheStatusIsTheKubeletsAlone(t *testing.T) {
 	withKubelet(t, func(t *testing.T, b *kubeletBench) {
 		b.create()
@@ -495,38 +329,6 @@ func TestTheStatusIsTheKubeletsAlone(t *testing.T) {
 		b.waitState("running", 0)
 		if got := b.pod().Status; got.Phase != corev1.PodRunning || find(got.Conditions, corev1.PodReady).LastTransitionTime != find(before.Conditions, corev1.PodReady).LastTransitionTime {
 			t.Errorf("the status was\n%+v and is\n%+v", before, got)
-		}
-	})
-}
-
-func TestAReportThatTheWatchHasNotBroughtYetIsNotWrittenAgain(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		b.stop()
-		pod := b.create()
-		b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Client: b.Loops(), Runtime: b.runtime})
-		stop := b.Start(b.kubelet.pods.Run)
-		b.eventually("the kubelet knows the pod", func() bool { return len(b.kubelet.pods.List()) == 1 })
-		stop() // from here on it hears nothing
-		var after []int
-		for range 2 {
-			if err := b.kubelet.sync(t.Context(), pod.UID); err != nil {
-				t.Fatal(err)
-			}
-			after = append(after, len(b.Wire.Writes()))
-			time.Sleep(time.Minute)
-		}
-		if after[0] != after[1] || b.pod().Status.Phase != corev1.PodRunning {
-			t.Errorf("the second look wrote %q", b.Wire.Writes()[after[0]:])
-		}
-	})
-}
-
-func TestAnIdleKubeletWritesNothing(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		b.create(containers("app", "log"))
-		b.waitState("running", 0)
-		if writes := b.writesAfter(time.Hour); len(writes) > 0 {
-			t.Errorf("in an hour it wrote %q", writes)
 		}
 	})
 }

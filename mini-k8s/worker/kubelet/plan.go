@@ -50,22 +50,32 @@ type planner struct {
 }
 
 // plan returns what to do for a pod now, and after how long to look again if nothing happens before.
-//
-//  1. A pod that is being deleted is stopped and removed: see planner.delete.
-//  2. A pod that has run to its end stays as it is, its containers for their logs.
-//  3. Without a running sandbox the containers have no network. If anything is left of the pod, remove it, and plan
-//     no more now; else start the sandbox first.
-//  4. Of each container keep the newest two; remove the older ones that are there.
-//  5. Init containers go one at a time: of the first that is not done see planner.run, and the rest has to wait.
-//  6. Then all containers of the pod: see planner.run.
 func plan(pod *corev1.Pod, actual runtime.Pod, m *memory, now time.Time) (steps []step, again time.Duration) {
 	p := &planner{pod: pod, actual: actual, attempts: attemptsOf(pod, actual, now), memory: m, now: now}
-	phase := phaseOf(pod, p.attempts)
-	switch alive := actual.Sandbox != nil && actual.Sandbox.Running; {
-	case pod.DeletionTimestamp != nil:
+	p.decide()
+	return p.steps, p.again
+}
+
+// decide plans for the whole pod. The first of these that applies is all that is done now.
+//
+//  1. A pod that is being deleted is stopped and removed: p.delete.
+//  2. A pod that has run to its end, by its phase (phaseOf), stays as it is: its containers are kept for their logs.
+//  3. A pod whose sandbox is not there or does not run, and of which anything is left, sandbox or containers: remove it,
+//     for what is left has no network, and cannot get it back. The next look finds nothing, and starts anew.
+//  4. A pod of which nothing is there: start the sandbox, then run what is to run in it (p.runAll).
+//  5. Else remove old attempts (p.removeOld), and run what is to run (p.runAll).
+//
+//lab:02 3
+//lab:hint p.pod is what is wanted, p.actual is what there is; p.add takes a step, and delete, removeOld and runAll add theirs themselves.
+//lab:hint One switch with five cases, in the order of the rules. Whether the sandbox is alive is asked three times: actual.Sandbox != nil && actual.Sandbox.Running.
+//lab:hint case p.pod.DeletionTimestamp != nil; case phase is PodSucceeded or PodFailed; case !alive && (p.actual.Sandbox != nil || len(p.actual.Containers) > 0): p.add(step{do: removePod}); case !alive: p.add(step{do: startSandbox}) and p.runAll(); default.
+func (p *planner) decide() {
+	phase := phaseOf(p.pod, p.attempts)
+	switch alive := p.actual.Sandbox != nil && p.actual.Sandbox.Running; {
+	case p.pod.DeletionTimestamp != nil:
 		p.delete()
 	case phase == corev1.PodSucceeded || phase == corev1.PodFailed:
-	case !alive && (actual.Sandbox != nil || len(actual.Containers) > 0):
+	case !alive && (p.actual.Sandbox != nil || len(p.actual.Containers) > 0):
 		p.add(step{do: removePod})
 	case !alive:
 		p.add(step{do: startSandbox})
@@ -74,19 +84,27 @@ func plan(pod *corev1.Pod, actual runtime.Pod, m *memory, now time.Time) (steps 
 		p.removeOld()
 		p.runAll()
 	}
-	return p.steps, p.again
 }
 
 func (p *planner) add(s step) { p.steps = append(p.steps, s) }
 
+// lookAfter asks for a look after that time, unless an earlier one is asked for already.
 func (p *planner) lookAfter(wait time.Duration) {
 	if wait > 0 && (p.again == 0 || wait < p.again) {
 		p.again = wait
 	}
 }
 
-// delete tells all containers to stop, with SIGKILL once the deletion's grace period is over. When none runs any more
-// what is left is removed.
+// delete stops and removes a pod that is being deleted.
+//
+//  1. Stop each container that runs, with p.stop: it has the time until the DeletionTimestamp, which already has the grace
+//     period in it. Others (created, exited) need no stopping.
+//  2. If none runs, and anything is left, sandbox or containers: remove the pod. While one runs its death brings us back.
+//
+//lab:02 3
+//lab:hint p.actual.Containers are those that are there, with their State; p.stop decides which signal, and when to look again.
+//lab:hint The time that is left is p.pod.DeletionTimestamp.Sub(p.now), for all containers the same; it may be negative. Note whether one runs.
+//lab:hint p.stop(&corev1.Container{Name: c.Name}, c.ID, left) for each that is runtime.Running; after the loop p.add(step{do: removePod}) if none was, and p.actual.Sandbox != nil || len(p.actual.Containers) > 0.
 func (p *planner) delete() {
 	left := p.pod.DeletionTimestamp.Sub(p.now)
 	running := false
@@ -101,7 +119,8 @@ func (p *planner) delete() {
 	}
 }
 
-// stop stops a container that has so much time left for that: each signal is sent once.
+// stop stops a container that has so much time left for that, with SIGTERM, and with SIGKILL when there is none left. Each
+// signal is sent once. It looks again when the time is over.
 func (p *planner) stop(c *corev1.Container, id string, left time.Duration) {
 	switch sent := p.memory.signalled[id].name; {
 	case left <= 0 && sent != kill:
@@ -144,14 +163,23 @@ func (p *planner) runAll() {
 	}
 }
 
-// run plans for one container that should run, by its newest attempt.
+// run plans for one container that should run, by its newest attempt. The first of these that applies is all.
 //
-//  1. If its last start from this image failed, wait until it is due again.
-//  2. If there was no attempt, start the first.
-//  3. If one was created and never started (a kubelet was killed in between), remove it and start it anew.
-//  4. If it runs, leave it; but stop one with another image than the pod's, with the pod's grace period.
-//  5. If it has exited and its policy wants no restart, leave it, unless the pod has another image now.
-//  6. Otherwise start the next attempt when its restart delay is over.
+//  1. If its last start from this image failed (memory.failed, by name), and is not due again before f.retry: look again
+//     then.
+//  2. If there was no attempt, start the first, which has the number 0.
+//  3. If one was created and never started (a kubelet was killed in between), remove it, and start it with the same number.
+//  4. If it runs, and has another image than the pod wants: p.stop it. It has the pod's grace period (gracePeriod), from
+//     when it was told (memory.signalled, by ID), or from now if it was not. Its death brings us back.
+//  5. If it runs, leave it.
+//  6. If it has exited, has the image that the pod wants, and its policy wants no restart (restarts), leave it.
+//  7. It has exited and is to run again. If its delay (delayAfter), counted from its end, is not over, look again when it
+//     is. Else start the attempt with the next number.
+//
+//lab:02 2
+//lab:hint newest(p.attempts[c.Name]) is the newest attempt, nil if there is none; p.memory.failed[c.Name] the last failure, whose image is "" if there is none.
+//lab:hint One switch whose cases stand in the order of the rules; p.add plans a step, p.lookAfter asks for another look after so much time.
+//lab:hint Steps are step{do: startContainer, container: c, attempt: n} and step{do: removeContainer, id: last.ID}; times left are f.retry.Sub(p.now), told.Add(gracePeriod(p.pod)).Sub(p.now), last.FinishedAt.Add(delayAfter(last)).Sub(p.now).
 func (p *planner) run(c *corev1.Container, policy corev1.RestartPolicy) {
 	last := newest(p.attempts[c.Name])
 	f := p.memory.failed[c.Name]
@@ -201,8 +229,16 @@ func restarts(policy corev1.RestartPolicy, a *attempt) bool {
 	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && a.ExitCode != 0
 }
 
-// delayAfter returns how long a container that has exited waits for its next start. One that somebody removed did not
-// crash, and comes back at once.
+// delayAfter returns how long a container that has exited waits for its next start, from its end.
+//
+//  1. One that somebody removed (gone is set) did not crash: it comes back at once.
+//  2. One that ran for provedBy or longer has proved itself: at once, too.
+//  3. Else by its number: the attempt N has had N restarts before it, see restartDelay.
+//
+//lab:02 1
+//lab:hint An attempt has the fields of runtime.Container (Attempt, StartedAt, FinishedAt) and gone.
+//lab:hint How long it ran is FinishedAt.Sub(StartedAt); "or longer" is >=.
+//lab:hint Return 0 if a.gone != nil or it ran for provedBy, else restartDelay(a.Attempt).
 func delayAfter(a *attempt) time.Duration {
 	if a.gone != nil || a.FinishedAt.Sub(a.StartedAt) >= provedBy {
 		return 0
@@ -210,7 +246,13 @@ func delayAfter(a *attempt) time.Duration {
 	return restartDelay(a.Attempt)
 }
 
-// restartDelay returns the wait after so many starts in vain.
+// restartDelay returns the wait after so many starts in vain: none after 0, firstDelay after the first, then twice as long
+// each time, but never more than lastDelay, however large the count.
+//
+//lab:02 1
+//lab:hint firstDelay and lastDelay stand at the top of this file; a time.Duration is an integer of nanoseconds, and doubling is <<.
+//lab:hint The n-th delay is firstDelay << (n-1), and min keeps it below lastDelay. But an integer that is shifted far enough overflows to something negative, or to 0: bound the shift, too.
+//lab:hint return min(lastDelay, firstDelay<<min(count-1, 16)), and 0 for a count of 0.
 func restartDelay(count int) time.Duration {
 	if count == 0 {
 		return 0

@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -227,26 +226,4 @@ func TestConditionsOfOthersStay(t *testing.T) {
 	if len(got) != 5 {
 		t.Errorf("there are %+v", got)
 	}
-}
-
-// say puts a state in words: what it is, why, and the exit code.
-func say(state corev1.ContainerState) string {
-	switch {
-	case state.Waiting != nil:
-		return "waiting " + state.Waiting.Reason
-	case state.Running != nil:
-		return "running"
-	case state.Terminated != nil:
-		return "terminated " + state.Terminated.Reason + " " + strconv.Itoa(int(state.Terminated.ExitCode))
-	}
-	return ""
-}
-
-func find(conditions []corev1.PodCondition, wanted corev1.PodConditionType) *corev1.PodCondition {
-	for i := range conditions {
-		if conditions[i].Type == wanted {
-			return &conditions[i]
-		}
-	}
-	return nil
 }

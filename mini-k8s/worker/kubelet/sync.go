@@ -45,17 +45,10 @@ type failure struct {
 	retry           time.Time
 }
 
-// sync brings one pod nearer to what it should be, and reports how it is.
-//
-//  1. A pod that the API server does not have is removed from the runtime.
-//  2. Ask the runtime what there is of the pod, and plan. While there are steps, carry them out and begin again, at
-//     most maxRounds times; a step that fails ends that.
-//  3. Look again after the time that the plan says.
-//  4. A pod that is being deleted and of which the runtime has nothing left: confirm the deletion. Of any other
-//     report the status. A failure of step 2 is returned after that, so that the queue tries again.
+// sync looks at one pod: what the API server wants of it, what is remembered of it, and hands both on.
 func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	found := k.pods.ByIndex("uid", string(uid))
-	if len(found) == 0 {
+	if len(found) == 0 { // the API server does not have it any more
 		k.memory.Delete(uid)
 		return k.Runtime.RemovePod(ctx, uid)
 	}
@@ -65,6 +58,27 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	if m.written != nil && control.Revision(pod.ResourceVersion) < control.Revision(m.written.ResourceVersion) {
 		pod = m.written // the watch has not brought it yet
 	}
+	return k.syncPod(ctx, pod, m)
+}
+
+// syncPod brings one pod nearer to what it should be, and reports how it is.
+//
+//  1. Ask the runtime what there is of the pod (k.Runtime.Pod, by its UID); if it does not answer, return its error. Then
+//     plan, with the time that it is now.
+//  2. If there are steps, carry them out (k.carryOut, with the sandbox that the runtime has told) and begin again with 1:
+//     what there is has changed. At most maxRounds times; and if a step fails, look once more, for the report, and do no
+//     more steps.
+//  3. If the plan asks for a look after some time, put the pod's UID into the queue for then (k.queue.AddAfter).
+//  4. A pod that is being deleted and of which the runtime has nothing left, sandbox or container: k.confirmDeletion. Any
+//     other: k.report. What is reported is what the last look saw.
+//  5. A failure of step 2 is returned after the report, joined with the report's own: the queue brings the pod back.
+//
+//lab:02 4
+//lab:hint k.Runtime.Pod, plan, k.carryOut, k.queue.AddAfter, k.confirmDeletion and k.report are the six calls; each is to be made with what the ones before returned.
+//lab:hint A loop with a counter of rounds: look, plan, and if there are steps, no failure yet and rounds left, carry out and continue. Whatever comes after that in the loop returns.
+//lab:hint if len(steps) > 0 && failure == nil && round < maxRounds { failure = k.carryOut(ctx, pod, actual.Sandbox, m, steps); continue }; at the end return errors.Join(k.report(ctx, pod, actual, m), failure).
+func (k *Kubelet) syncPod(ctx context.Context, pod *corev1.Pod, m *memory) error {
+	uid := pod.UID
 	var failure error
 	for round := 0; ; round++ {
 		actual, err := k.Runtime.Pod(ctx, uid)
@@ -162,7 +176,19 @@ func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime
 	return "RunContainerError", err
 }
 
-// report writes the pod's status if it is not what the API server has.
+// report tells the API server how the pod is.
+//
+//  1. The status is statusOf what there is, with the kubelet's Address and the time that it is now. If it is the one that the
+//     pod has (equality.Semantic.DeepEqual), write nothing.
+//  2. Write it with k.client.UpdateStatus, on a copy: the pod belongs to the cache. Whatever else was changed in the pod
+//     meanwhile is none of our business, the status is ours alone: with an empty resourceVersion there is no conflict.
+//  3. Remember what the API server answers in m.written: until the watch brings it, the next look goes on from there.
+//  4. That the pod is not found is no failure: it is gone, and the watch will say so. Any other error is returned, wrapped.
+//
+//lab:02 4
+//lab:hint statusOf, in status.go, makes the status; confirmDeletion, below, shows how errors of the API server are told apart.
+//lab:hint Compare first. Then pod.DeepCopy(), two fields set, UpdateStatus, and the two kinds of errors; at the end note what came back.
+//lab:hint changed := pod.DeepCopy(); changed.Status = status; changed.ResourceVersion = ""; written, err := k.client.UpdateStatus(ctx, changed); apierrors.IsNotFound(err) is nil for us; m.written = written.
 func (k *Kubelet) report(ctx context.Context, pod *corev1.Pod, actual runtime.Pod, m *memory) error {
 	status := statusOf(pod, actual, m, k.Address, time.Now())
 	if equality.Semantic.DeepEqual(status, pod.Status) {
@@ -170,10 +196,10 @@ func (k *Kubelet) report(ctx context.Context, pod *corev1.Pod, actual runtime.Po
 	}
 	changed := pod.DeepCopy()
 	changed.Status = status
-	changed.ResourceVersion = "" // whatever else changed in the pod: its status is ours
+	changed.ResourceVersion = ""
 	written, err := k.client.UpdateStatus(ctx, changed)
 	if apierrors.IsNotFound(err) {
-		return nil // the pod is gone: the watch will say so
+		return nil
 	}
 	if err != nil { // a conflict, too: others are writing it over and over, or another pod has its name
 		return fmt.Errorf("report status: %w", err)

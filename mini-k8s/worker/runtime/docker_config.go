@@ -81,7 +81,21 @@ func hostPorts(pod *corev1.Pod) (nat.PortSet, nat.PortMap) {
 	return exposed, bindings
 }
 
-// containerConfig describes a container that joins the sandbox's network.
+// containerConfig describes a container of a pod in Docker's words.
+//
+//  1. It runs the spec's image. The spec's command takes the place of the image's ENTRYPOINT and its arguments that of the
+//     image's CMD; working directory, environment, terminal and open standard input are as the spec says.
+//  2. It carries labels(pod, kindContainer) and two more: LabelContainer, its name in the pod, and LabelAttempt, as a
+//     decimal number.
+//  3. It has no network of its own, but joins the sandbox's: the network mode "container:" and the sandbox's ID.
+//  4. Its log is kept as logRotation says, and it gets what resources(spec.Resources) returns.
+//  5. No hostname and no ports: they are the sandbox's. No restart policy: whether and when a container runs again is the
+//     kubelet's decision.
+//
+//lab:01 1
+//lab:hint sandboxConfig, above, does the same for the pause container; ContainerSpec in runtime.go has what you are given.
+//lab:hint Docker's container.Config says what runs (Image, Entrypoint, Cmd, WorkingDir, Env, Tty, OpenStdin, Labels), container.HostConfig says with what of the machine (NetworkMode, LogConfig, Resources).
+//lab:hint Take labels := d.labels(pod, kindContainer) and add two; NetworkMode is container.NetworkMode("container:" + sandbox.ID), LabelAttempt is strconv.Itoa(spec.Attempt); leave every other field as it is.
 func (d *Docker) containerConfig(sandbox Sandbox, pod *corev1.Pod, spec ContainerSpec) (*container.Config, *container.HostConfig) {
 	labels := d.labels(pod, kindContainer)
 	labels[LabelContainer] = spec.Name
@@ -96,7 +110,6 @@ func (d *Docker) containerConfig(sandbox Sandbox, pod *corev1.Pod, spec Containe
 		OpenStdin:  spec.Stdin,
 		Labels:     labels,
 	}
-	// No restart policy: whether and when a container restarts is the kubelet's decision.
 	host := &container.HostConfig{
 		NetworkMode: container.NetworkMode("container:" + sandbox.ID),
 		LogConfig:   logRotation,

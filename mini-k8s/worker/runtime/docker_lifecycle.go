@@ -22,9 +22,17 @@ const dockerTimeout = time.Minute
 
 // StartSandbox creates and starts the pause container of a pod.
 //
-//  1. Create it as sandboxConfig says and start it.
-//  2. Inspect it for its address, which is empty on the host's network.
-//  3. If any of that fails, remove it again, even when it is the context that ended: nothing must be left behind.
+//  1. Create it with d.create, as sandboxConfig says, under the name containerName(pod, "POD", 0).
+//  2. Start it, and inspect it: only a container that runs has an address. sandboxOf turns that into a Sandbox.
+//  3. If anything fails after it was created, remove it again, even when it is the context that ended: nothing must be
+//     left behind, for the next try makes another one. A removal that fails as well is told together with that.
+//
+// An error says what was tried and of which pod, namespace/name, and wraps its cause.
+//
+//lab:01 2
+//lab:hint d.create is below; d.docker is Docker's client and has ContainerStart and ContainerInspect; RemoveContainer is further down.
+//lab:hint Three calls one after the other; after the first has worked, every failure leads to the same clean-up. A context that has ended is no good for that: context.WithoutCancel(ctx) gives another one, and context.WithTimeout and dockerTimeout keep it from waiting for ever.
+//lab:hint if err = d.docker.ContainerStart(ctx, id, container.StartOptions{}); err == nil { started, err = d.docker.ContainerInspect(ctx, id) }, then if err != nil return fmt.Errorf("start sandbox of pod %s/%s: %w", ..., errors.Join(err, d.RemoveContainer(cleanup, id))).
 func (d *Docker) StartSandbox(ctx context.Context, pod *corev1.Pod) (Sandbox, error) {
 	config, host := d.sandboxConfig(pod)
 	id, err := d.create(ctx, config, host, containerName(pod, "POD", 0))
@@ -56,11 +64,20 @@ func (d *Docker) create(ctx context.Context, config *container.Config, host *con
 	return created.ID, err
 }
 
-// StartContainer creates a container as containerConfig says and starts it.
+// StartContainer creates a container and starts it.
 //
-// It returns an ID together with an error when the container was made but could not start, because its program does
-// not exist, for instance. That container stays: Pod shows it as Exited with code 128 and Docker's message, so that
-// its failure has a place in the pod's status and counts as an attempt.
+//  1. Create it with d.create, as containerConfig says, under the name containerName(pod, spec.Name, spec.Attempt). If
+//     that fails there is no container, and no ID.
+//  2. Start it. If that fails, because its program does not exist, for instance, return its ID together with the error.
+//     The container stays: Pod shows it as Exited with code 128 and Docker's message, so that its failure has a place in
+//     the pod's status and counts as an attempt.
+//
+// An error says what was tried, of which container and which pod, and wraps its cause.
+//
+//lab:01 2
+//lab:hint It is StartSandbox without the inspection and without the clean-up.
+//lab:hint The two failures differ in one thing, the ID: "" if the container was not made, its ID if it was made and does not start.
+//lab:hint id, err := d.create(ctx, config, host, containerName(pod, spec.Name, spec.Attempt)), then err := d.docker.ContainerStart(ctx, id, container.StartOptions{}); return id with both outcomes of the second.
 func (d *Docker) StartContainer(ctx context.Context, sandbox Sandbox, pod *corev1.Pod, spec ContainerSpec) (string, error) {
 	config, host := d.containerConfig(sandbox, pod, spec)
 	id, err := d.create(ctx, config, host, containerName(pod, spec.Name, spec.Attempt))
@@ -73,7 +90,14 @@ func (d *Docker) StartContainer(ctx context.Context, sandbox Sandbox, pod *corev
 	return id, nil
 }
 
-// Signal takes it for done when the container is already dead (Docker: a conflict) or gone.
+// Signal sends a signal to a container's program and does not wait for its effect. It takes it for done when the container
+// is already dead (Docker: a conflict) or gone (not found): what the signal was for has come about. Any other error is
+// returned, with what was tried.
+//
+//lab:01 4
+//lab:hint RemoveContainer, below, has the same shape.
+//lab:hint d.docker.ContainerKill sends any signal, in spite of its name; cerrdefs.IsNotFound and cerrdefs.IsConflict tell the two errors that are none here.
+//lab:hint err := d.docker.ContainerKill(ctx, containerID, signal); return nil for the three cases in which all is well, else fmt.Errorf("send %s to container %.12s: %w", signal, containerID, err).
 func (d *Docker) Signal(ctx context.Context, containerID, signal string) error {
 	err := d.docker.ContainerKill(ctx, containerID, signal)
 	if err == nil || cerrdefs.IsNotFound(err) || cerrdefs.IsConflict(err) {
@@ -94,9 +118,17 @@ func (d *Docker) RemoveContainer(ctx context.Context, containerID string) error 
 
 // RemovePod removes what carries the pod's UID.
 //
-//  1. Remove all containers (label LabelKind: kindContainer), going on after a failure.
-//  2. If one remains, keep the sandbox, so that what is left still is a pod; return the failures.
-//  3. Remove the sandbox (kindSandbox).
+//  1. List it: d.list(ctx, uid).
+//  2. Remove all containers (label LabelKind: kindContainer), going on after a failure.
+//  3. If one could not be removed, keep the sandbox, so that what is left still is a pod; return the failures, joined.
+//  4. Remove the sandbox (kindSandbox).
+//
+// If there is nothing, all is well.
+//
+//lab:01 4
+//lab:hint d.list returns containers with their Labels, in no order that helps; d.RemoveContainer removes one.
+//lab:hint Go over the list twice, first for the kind kindContainer, then for kindSandbox, and leave between the two if something failed. errors.Join makes one error of many, and nil of none.
+//lab:hint for _, kind := range []string{kindContainer, kindSandbox} { collect failures = append(failures, d.RemoveContainer(ctx, c.ID)) for each c with c.Labels[LabelKind] == kind; if err := errors.Join(failures...); err != nil return it, wrapped }.
 func (d *Docker) RemovePod(ctx context.Context, uid types.UID) error {
 	found, err := d.list(ctx, uid)
 	if err != nil {
@@ -116,11 +148,8 @@ func (d *Docker) RemovePod(ctx context.Context, uid types.UID) error {
 	return nil
 }
 
-// Logs mixes standard output and standard error in the order in which Docker got them, as `kubectl logs` does.
-//
-//  1. With a terminal (Config.Tty) Docker sends one raw stream.
-//  2. Otherwise it puts a header before each piece that says which of the two it belongs to; stdcopy takes it off.
-//  3. That the context ended is no failure: the reader has seen enough.
+// Logs mixes standard output and standard error in the order in which Docker got them, as `kubectl logs` does. That the
+// context ended is no failure: the reader has seen enough.
 func (d *Docker) Logs(ctx context.Context, containerID string, options LogOptions, out io.Writer) error {
 	wanted := container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: options.Follow, Timestamps: options.Timestamps}
 	if options.Tail != nil {
@@ -136,6 +165,19 @@ func (d *Docker) Logs(ctx context.Context, containerID string, options LogOption
 	return nil
 }
 
+// copyLogs copies what Docker has of a container's output, as the options say, until the stream ends.
+//
+//  1. Inspect the container, to see whether it has a terminal (Config.Tty).
+//  2. Open the stream with the options as they are. Whoever opens it closes it, on every way out: else a connection to
+//     Docker stays open for each log that was read.
+//  3. With a terminal the stream is the output itself. Without one Docker puts a header of eight bytes before each piece
+//     that says whether it is standard output or standard error, and how long it is; stdcopy.StdCopy takes them off.
+//     Both go to out.
+//
+//lab:01 5
+//lab:hint d.docker has ContainerInspect and ContainerLogs; the packages io and github.com/docker/docker/pkg/stdcopy have the two ways to copy.
+//lab:hint Inspect, open, defer the closing, and then one of two copies: io.Copy(out, stream) or stdcopy.StdCopy(out, out, stream).
+//lab:hint inspected.Config.Tty decides; both copies return a number that nobody needs and the error to return.
 func (d *Docker) copyLogs(ctx context.Context, containerID string, options container.LogsOptions, out io.Writer) error {
 	inspected, err := d.docker.ContainerInspect(ctx, containerID)
 	if err != nil {

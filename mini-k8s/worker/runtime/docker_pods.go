@@ -27,10 +27,17 @@ func (d *Docker) Pod(ctx context.Context, uid types.UID) (Pod, error) {
 
 // pods returns all pods of the node, or the one with the UID if that is not empty.
 //
-//  1. List the containers, running or not. Their labels tell which pod each belongs to.
+//  1. List the containers, running or not: d.list. Their labels tell which pod each belongs to.
 //  2. Inspect each. (The list is not enough: it has no times and exit codes, and Docker announces a death before its
-//     list knows of it, while an inspection waits until it is settled.) One that is not found any more is left out.
-//  3. Put them together to pods: the sandbox by its LabelKind, the others as containers, newest first.
+//     list knows of it, while an inspection waits until it is settled.) One that is not found any more is left out; any
+//     other failure is returned, for a pod of which only a part is seen would be taken for broken.
+//  3. Put together what has the same LabelUID: a Pod with UID, Namespace and Name by the labels, its Sandbox (sandboxOf)
+//     the container whose LabelKind is kindSandbox, the others its Containers (containerOf), newest first by CreatedAt.
+//
+//lab:01 3
+//lab:hint d.list and d.docker.ContainerInspect ask Docker; sandboxOf and containerOf, below, turn its answers into ours; the labels are in docker_config.go.
+//lab:hint One loop over the list: inspect, find the pod with the same UID among those that you have (or append a new one), put the container into it. Then sort each pod's containers.
+//lab:hint i := slices.IndexFunc(pods, func(p Pod) bool { return string(p.UID) == labels[LabelUID] }) finds the pod; cerrdefs.IsNotFound(err) means continue; slices.SortFunc(pod.Containers, func(a, b Container) int { return b.CreatedAt.Compare(a.CreatedAt) }) sorts.
 func (d *Docker) pods(ctx context.Context, uid types.UID) ([]Pod, error) {
 	found, err := d.list(ctx, uid)
 	if err != nil {

@@ -1,0 +1,114 @@
+// Package kubelet runs the pods that are bound to one node: it compares what the API server wants with what the
+// container runtime has, does what is missing, and reports what it sees.
+//
+// Invariants:
+//  1. What to do is decided anew each time, from the pod, the containers that are there and the time. A pod's status
+//     is the memory of what was there before. What else is remembered can be lost: after a kill -9 the next kubelet
+//     goes on with the same containers.
+//  2. A pod is looked at by one worker at a time, and no look waits for a container to stop.
+//  3. The status in the API server is the kubelet's alone to write, and it is written only when it changes.
+//  4. A container whose pod is not in the API server is removed, but only after the API server has told all its pods.
+//
+// In Kubernetes: pkg/kubelet. Its pod workers, PLEG (pod lifecycle event generator), probe manager, volume manager and
+// eviction manager are what here is one loop; it can also run pods from files.
+package kubelet
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/control"
+	"workshop/mini-k8s/worker/runtime"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	workers = 8
+	// resync is how often every pod is looked at though nothing was heard of it.
+	resync = time.Minute
+)
+
+// Config is what a kubelet is made of.
+type Config struct {
+	Node    string
+	Address string // under which the API server and others reach the node
+	Port    int32  // of the kubelet's own server, see Handler
+	Client  *client.Client
+	Runtime runtime.Runtime
+}
+
+// Kubelet runs the pods of a node.
+type Kubelet struct {
+	Config
+	events *control.Events
+	pods   *control.Informer[*corev1.Pod]
+	client client.Resource[*corev1.Pod]
+	queue  *control.Queue
+	memory sync.Map // of types.UID to *memory
+}
+
+// New returns a kubelet that does nothing until Run.
+func New(config Config) *Kubelet {
+	config.Client = config.Client.Named("kubelet")
+	pods := client.Of[*corev1.Pod](config.Client)
+	k := &Kubelet{
+		Config: config, client: pods, events: control.NewEvents(config.Client, "kubelet", config.Node),
+		pods:  control.NewInformer(pods, client.Selection{Fields: "spec.nodeName=" + config.Node}),
+		queue: control.NewQueue("kubelet"),
+	}
+	k.pods.Index("uid", func(p *corev1.Pod) []string { return []string{string(p.UID)} })
+	return k
+}
+
+// Run runs the node's pods until the context ends. The containers stay.
+func (k *Kubelet) Run(ctx context.Context) error {
+	return control.Run(ctx,
+		control.Component{Name: "pods", Run: k.pods.Run},
+		control.Component{Name: "events", Run: k.events.Run},
+		control.Component{Name: "runtime events", Run: k.watchRuntime},
+		control.Component{Name: "resync", Run: k.lookAtAll},
+		control.Component{Name: "workers", Run: func(ctx context.Context) error {
+			if err := k.pods.WaitSynced(ctx); err != nil {
+				return err
+			}
+			k.pods.Subscribe(ctx, func(old, pod *corev1.Pod) {
+				if pod == nil {
+					pod = old
+				}
+				k.queue.Add(string(pod.UID))
+			})
+			return k.queue.Run(ctx, workers, func(ctx context.Context, key string) error { return k.sync(ctx, types.UID(key)) })
+		}},
+	)
+}
+
+// watchRuntime has each pod looked at of which the runtime has something new.
+func (k *Kubelet) watchRuntime(ctx context.Context) error {
+	for uid := range k.Runtime.Events(ctx) {
+		k.queue.Add(string(uid))
+	}
+	return ctx.Err()
+}
+
+// lookAtAll has every pod looked at that either side knows, now and then.
+func (k *Kubelet) lookAtAll(ctx context.Context) error {
+	for ctx.Err() == nil {
+		for _, pod := range k.pods.List() {
+			k.queue.Add(string(pod.UID))
+		}
+		actual, err := k.Runtime.Pods(ctx)
+		if err != nil && ctx.Err() == nil {
+			slog.Warn("cannot list the node's containers", "node", k.Node, "reason", err)
+		}
+		for _, pod := range actual {
+			k.queue.Add(string(pod.UID))
+		}
+		control.Sleep(ctx, resync)
+	}
+	return ctx.Err()
+}

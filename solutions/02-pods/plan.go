@@ -1,0 +1,246 @@
+package kubelet
+
+// What to do for a pod. All here is pure: from the pod, what there is of it and the time to the steps.
+
+import (
+	"slices"
+	"time"
+
+	"workshop/mini-k8s/worker/runtime"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// How long a container waits before it is started again: not at all the first time, then 10 s, doubling to 5 min.
+// One that ran for 10 min has proved itself and starts over.
+const (
+	firstDelay = 10 * time.Second
+	lastDelay  = 5 * time.Minute
+	provedBy   = 10 * time.Minute
+)
+
+type action string
+
+const (
+	startSandbox    action = "start sandbox"
+	startContainer  action = "start container"
+	terminate       action = "SIGTERM"
+	kill            action = "SIGKILL"
+	removeContainer action = "remove container"
+	removePod       action = "remove pod"
+)
+
+// step is one thing to do for a pod.
+type step struct {
+	do        action
+	container *corev1.Container // to start or stop
+	attempt   int               // of the container to start
+	id        string            // of the container to stop or remove
+}
+
+// planner collects the steps for one pod.
+type planner struct {
+	pod      *corev1.Pod
+	actual   runtime.Pod
+	attempts map[string][]attempt
+	memory   *memory
+	now      time.Time
+	steps    []step
+	again    time.Duration // look again after that if nothing happens before; 0 for never
+}
+
+// plan returns what to do for a pod now, and after how long to look again if nothing happens before.
+func plan(pod *corev1.Pod, actual runtime.Pod, m *memory, now time.Time) (steps []step, again time.Duration) {
+	p := &planner{pod: pod, actual: actual, attempts: attemptsOf(pod, actual, now), memory: m, now: now}
+	p.decide()
+	return p.steps, p.again
+}
+
+// decide plans for the whole pod. The first of these that applies is all that is done now.
+//
+//  1. A pod that is being deleted is stopped and removed: p.delete.
+//  2. A pod that has run to its end, by its phase (phaseOf), stays as it is: its containers are kept for their logs.
+//  3. A pod whose sandbox is not there or does not run, and of which anything is left, sandbox or containers: remove it,
+//     for what is left has no network, and cannot get it back. The next look finds nothing, and starts anew.
+//  4. A pod of which nothing is there: start the sandbox, then run what is to run in it (p.runAll).
+//  5. Else remove old attempts (p.removeOld), and run what is to run (p.runAll).
+//
+//lab:02 3
+func (p *planner) decide() {
+	phase := phaseOf(p.pod, p.attempts)
+	switch alive := p.actual.Sandbox != nil && p.actual.Sandbox.Running; {
+	case p.pod.DeletionTimestamp != nil:
+		p.delete()
+	case phase == corev1.PodSucceeded || phase == corev1.PodFailed:
+	case !alive && (p.actual.Sandbox != nil || len(p.actual.Containers) > 0):
+		p.add(step{do: removePod})
+	case !alive:
+		p.add(step{do: startSandbox})
+		p.runAll()
+	default:
+		p.removeOld()
+		p.runAll()
+	}
+}
+
+func (p *planner) add(s step) { p.steps = append(p.steps, s) }
+
+// lookAfter asks for a look after that time, unless an earlier one is asked for already.
+func (p *planner) lookAfter(wait time.Duration) {
+	if wait > 0 && (p.again == 0 || wait < p.again) {
+		p.again = wait
+	}
+}
+
+// delete stops and removes a pod that is being deleted.
+//
+//  1. Stop each container that runs, with p.stop: it has the time until the DeletionTimestamp, which already has the grace
+//     period in it. Others (created, exited) need no stopping.
+//  2. If none runs, and anything is left, sandbox or containers: remove the pod. While one runs its death brings us back.
+//
+//lab:02 3
+func (p *planner) delete() {
+	left := p.pod.DeletionTimestamp.Sub(p.now)
+	running := false
+	for _, c := range p.actual.Containers {
+		if c.State == runtime.Running {
+			running = true // its death brings us back
+			p.stop(&corev1.Container{Name: c.Name}, c.ID, left)
+		}
+	}
+	if !running && (p.actual.Sandbox != nil || len(p.actual.Containers) > 0) {
+		p.add(step{do: removePod})
+	}
+}
+
+// stop stops a container that has so much time left for that, with SIGTERM, and with SIGKILL when there is none left. Each
+// signal is sent once. It looks again when the time is over.
+func (p *planner) stop(c *corev1.Container, id string, left time.Duration) {
+	switch sent := p.memory.signalled[id].name; {
+	case left <= 0 && sent != kill:
+		p.add(step{do: kill, container: c, id: id})
+	case left > 0 && sent == "":
+		p.add(step{do: terminate, container: c, id: id})
+	}
+	p.lookAfter(left)
+}
+
+func (p *planner) removeOld() {
+	for _, c := range p.actual.Containers {
+		if kept := p.attempts[c.Name]; len(kept) > 2 && c.Attempt < kept[1].Attempt {
+			p.add(step{do: removeContainer, id: c.ID})
+		}
+	}
+}
+
+// runAll runs the init containers in their order, and when all are done the others. Init containers that are gone with
+// their sandbox run again in the new one; not if it is only they that somebody has cleared away.
+func (p *planner) runAll() {
+	begun := slices.ContainsFunc(p.pod.Spec.Containers, func(c corev1.Container) bool {
+		last := newest(p.attempts[c.Name])
+		return last != nil && last.gone == nil
+	})
+	for i := range p.pod.Spec.InitContainers {
+		c := &p.pod.Spec.InitContainers[i]
+		last, policy := newest(p.attempts[c.Name]), initRestarts(p.pod)
+		if succeeded(last) {
+			if last.gone == nil || begun {
+				continue
+			}
+			policy = corev1.RestartPolicyAlways
+		}
+		p.run(c, policy)
+		return
+	}
+	for i := range p.pod.Spec.Containers {
+		p.run(&p.pod.Spec.Containers[i], p.pod.Spec.RestartPolicy)
+	}
+}
+
+// run plans for one container that should run, by its newest attempt. The first of these that applies is all.
+//
+//  1. If its last start from this image failed (memory.failed, by name), and is not due again before f.retry: look again
+//     then.
+//  2. If there was no attempt, start the first, which has the number 0.
+//  3. If one was created and never started (a kubelet was killed in between), remove it, and start it with the same number.
+//  4. If it runs, and has another image than the pod wants: p.stop it. It has the pod's grace period (gracePeriod), from
+//     when it was told (memory.signalled, by ID), or from now if it was not. Its death brings us back.
+//  5. If it runs, leave it.
+//  6. If it has exited, has the image that the pod wants, and its policy wants no restart (restarts), leave it.
+//  7. It has exited and is to run again. If its delay (delayAfter), counted from its end, is not over, look again when it
+//     is. Else start the attempt with the next number.
+//
+//lab:02 2
+func (p *planner) run(c *corev1.Container, policy corev1.RestartPolicy) {
+	last := newest(p.attempts[c.Name])
+	f := p.memory.failed[c.Name]
+	switch {
+	case f.image == c.Image && p.now.Before(f.retry):
+		p.lookAfter(f.retry.Sub(p.now))
+	case last == nil:
+		p.add(step{do: startContainer, container: c})
+	case last.State == runtime.Created:
+		p.add(step{do: removeContainer, id: last.ID})
+		p.add(step{do: startContainer, container: c, attempt: last.Attempt})
+	case last.State == runtime.Running && last.Image != c.Image: // its exit brings us back
+		told := p.now
+		if sent := p.memory.signalled[last.ID]; sent.name != "" {
+			told = sent.at
+		}
+		p.stop(c, last.ID, told.Add(gracePeriod(p.pod)).Sub(p.now))
+	case last.State == runtime.Running:
+	case last.Image == c.Image && !restarts(policy, last):
+	default:
+		if wait := last.FinishedAt.Add(delayAfter(last)).Sub(p.now); wait > 0 {
+			p.lookAfter(wait)
+		} else {
+			p.add(step{do: startContainer, container: c, attempt: last.Attempt + 1})
+		}
+	}
+}
+
+// gracePeriod returns how long a container has to stop.
+func gracePeriod(pod *corev1.Pod) time.Duration {
+	if seconds := pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
+		return time.Duration(*seconds) * time.Second
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
+}
+
+// initRestarts returns the policy of init containers, which have to succeed: only Never lets them fail.
+func initRestarts(pod *corev1.Pod) corev1.RestartPolicy {
+	if pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
+		return corev1.RestartPolicyNever
+	}
+	return corev1.RestartPolicyOnFailure
+}
+
+// restarts tells whether a container that has exited is to run again.
+func restarts(policy corev1.RestartPolicy, a *attempt) bool {
+	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && a.ExitCode != 0
+}
+
+// delayAfter returns how long a container that has exited waits for its next start, from its end.
+//
+//  1. One that somebody removed (gone is set) did not crash: it comes back at once.
+//  2. One that ran for provedBy or longer has proved itself: at once, too.
+//  3. Else by its number: the attempt N has had N restarts before it, see restartDelay.
+//
+//lab:02 1
+func delayAfter(a *attempt) time.Duration {
+	if a.gone != nil || a.FinishedAt.Sub(a.StartedAt) >= provedBy {
+		return 0
+	}
+	return restartDelay(a.Attempt)
+}
+
+// restartDelay returns the wait after so many starts in vain: none after 0, firstDelay after the first, then twice as long
+// each time, but never more than lastDelay, however large the count.
+//
+//lab:02 1
+func restartDelay(count int) time.Duration {
+	if count == 0 {
+		return 0
+	}
+	return min(lastDelay, firstDelay<<min(count-1, 16))
+}
