@@ -57,8 +57,8 @@ func tolerates(pod *corev1.Pod, taint corev1.Taint) bool {
 	return false
 }
 
-// selected refuses a node that lacks a label of the pod's nodeSelector, or has it with another value: "node(s) didn't
-// match Pod's node affinity/selector". The selector may ask for an empty value; that, too, has to be there.
+// selected refuses a node that lacks a label of the pod's nodeSelector, or has it with another value:
+// "node(s) didn't match Pod's node affinity/selector". The selector may ask for an empty value; that, too, has to be there.
 //
 //lab:05 1
 func selected(pod *corev1.Pod, node *nodeInfo) []string {
@@ -66,9 +66,9 @@ func selected(pod *corev1.Pod, node *nodeInfo) []string {
 	return nil
 }
 
-// fits refuses a node for each thing of which it has too little left, in this order: "Too many pods", "Insufficient
-// cpu", "Insufficient memory". Exactly enough is enough. Who asks for no CPU or no memory fits, even where there is less
-// than none left.
+// fits refuses a node for each thing of which it has too little left, in this order:
+// "Too many pods", "Insufficient cpu", "Insufficient memory".
+// Exactly enough is enough. Who asks for no CPU or no memory fits, even where there is less than none left.
 //
 //lab:05 1
 func fits(pod *corev1.Pod, node *nodeInfo) (short []string) {

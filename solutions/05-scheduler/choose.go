@@ -74,8 +74,7 @@ func ownerOf(pod *corev1.Pod) string {
 }
 
 // explain sums up why no node would do: "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable."
-// The parts, each with its count, are in the order of their text. Without a node it is "no nodes available to schedule
-// pods".
+// The parts, each with its count, are sorted as texts. Without a node it is "no nodes available to schedule pods".
 //
 //lab:05 3
 func explain(nodes int, refusals map[string]int) string {

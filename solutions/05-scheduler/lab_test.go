@@ -141,8 +141,12 @@ func TestTask1NodeSelectorAsksForEveryLabel(t *testing.T) {
 		{"disk=", "zone=a", []string{refusal}},
 	} {
 		got := selected(pod("web", selecting(pairs(row.selector))), infoOf(node("n", "1", "1Gi", "10", labels(pairs(row.labels)))))
-		lab.Check(slices.Equal(got, row.want), labtest.Report{Did: fmt.Sprintf("asked what keeps a pod with the node selector {%s} from a node with the labels {%s}", row.selector, row.labels),
-			Want: said(row.want), Got: said(got), Cause: "each label of the selector has to be there with its value, an empty one as well; the refusal is told once, in the words of the comment"})
+		cause := "each label of the selector has to be there with its value, an empty one as well; the refusal is told once, however many are missing"
+		if len(got) == 1 && got[0] != refusal {
+			cause = "the words are those of the comment, letter by letter: people search for them"
+		}
+		lab.Must(slices.Equal(got, row.want), labtest.Report{Did: fmt.Sprintf("asked what keeps a pod with the node selector {%s} from a node with the labels {%s}", row.selector, row.labels),
+			Want: said(row.want), Got: said(got), Cause: cause})
 	}
 }
 
@@ -229,10 +233,10 @@ func TestTask2EmptierNodeIsBetter(t *testing.T) {
 		{"an empty node and one that has no CPU at all to give, for a pod that asks for none", pod("p"), infoOf(empty), infoOf(node("none", "0", "4Gi", "10")),
 			"where there is no room, no share of it is free: 0"},
 	} {
-		betterIs(lab, "scored "+row.did, row.pod, row.better, row.worse, row.cause)
 		number := score(row.pod, row.worse)
-		lab.Check(!math.IsNaN(number) && !math.IsInf(number, 0), labtest.Report{Did: "scored " + row.did, Want: "numbers that can be compared",
+		lab.Must(!math.IsNaN(number) && !math.IsInf(number, 0), labtest.Report{Did: "scored " + row.did, Want: "numbers that can be compared",
 			Got: fmt.Sprintf("%s: %v", row.worse.Name, number), Cause: "a division by a room of 0 is no number, and is neither more nor less than any other: such a node would never be chosen"})
+		betterIs(lab, "scored "+row.did, row.pod, row.better, row.worse, row.cause)
 	}
 }
 
@@ -327,6 +331,7 @@ func TestTask3RefusalsAreSummedUp(t *testing.T) {
 func onBench(t *testing.T, task int, test func(lab *labtest.T, bench *mastertest.Bench)) {
 	labtest.Begun(t, "05")
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // what is still under way ends before the bubble does
 		mastertest.Join(t, bench.Client, node("n", "1", "1Gi", "10"))
 		test(labtest.Task(t, "05", task), bench)
 	})

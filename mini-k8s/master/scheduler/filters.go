@@ -61,8 +61,8 @@ func tolerates(pod *corev1.Pod, taint corev1.Taint) bool {
 	})
 }
 
-// selected refuses a node that lacks a label of the pod's nodeSelector, or has it with another value: "node(s) didn't
-// match Pod's node affinity/selector". The selector may ask for an empty value; that, too, has to be there.
+// selected refuses a node that lacks a label of the pod's nodeSelector, or has it with another value:
+// "node(s) didn't match Pod's node affinity/selector". The selector may ask for an empty value; that, too, has to be there.
 //
 //lab:05 1
 //lab:hint pod.Spec.NodeSelector is a map of what is asked for, node.Labels one of what there is.
@@ -77,9 +77,9 @@ func selected(pod *corev1.Pod, node *nodeInfo) []string {
 	return nil
 }
 
-// fits refuses a node for each thing of which it has too little left, in this order: "Too many pods", "Insufficient
-// cpu", "Insufficient memory". Exactly enough is enough. Who asks for no CPU or no memory fits, even where there is less
-// than none left.
+// fits refuses a node for each thing of which it has too little left, in this order:
+// "Too many pods", "Insufficient cpu", "Insufficient memory".
+// Exactly enough is enough. Who asks for no CPU or no memory fits, even where there is less than none left.
 //
 //lab:05 1
 //lab:hint requestsOf says what the pod asks for; node.room is all that the node has, node.used what is taken. Both are resources, with the fields cpu, memory and pods.
