@@ -311,10 +311,26 @@ func (t *tool) verify(cCtx *cli.Context) error {
 
 // hand runs a program in our place: on our terminal, until it ends. A Ctrl-C reaches it from the terminal.
 func (t *tool) hand(ctx context.Context, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = t.root, t.in, t.out, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	err := cmd.Run()
+	// It must not get the interrupt from us as well: a second one ends it at once, and what it made is left. But a request to
+	// end is sent to us alone.
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	defer signal.Stop(end)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		select {
+		case <-end:
+			cmd.Process.Signal(syscall.SIGTERM)
+		case <-ended:
+		}
+	}()
+	err := cmd.Wait()
+	close(ended)
 	if ctx.Err() != nil && cmd.ProcessState != nil && cmd.ProcessState.Success() {
 		return nil // it has ended in good order
 	}
