@@ -31,7 +31,7 @@ var Labs = []Lab{
 	{"02", "pods", "Pods: desired and actual containers", "worker/kubelet", false, "kubelet"},
 	{"03", "state", "State: revisions, compare-and-swap, watch", "", false, "store"},
 	{"04", "api-server", "The API server: REST, conflicts, watches", "", false, "apiserver"},
-	{"05", "scheduler", "The scheduler: filter, score, bind", "", false, "scheduler"},
+	{"05", "scheduler", "The scheduler: filter, score, bind", "master/scheduler", false, "scheduler"},
 	{"06", "replicasets", "ReplicaSets: the reconcile loop", "master/controllers/replicaset", false, "replicaset"},
 	{"07", "self-healing", "Self-healing: heartbeats, eviction", "", false, "node"},
 	{"08", "services", "Services: endpoints and packet rules", "", true, "endpoints proxy"},

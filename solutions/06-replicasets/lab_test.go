@@ -91,6 +91,8 @@ func scale(t testing.TB, bench *mastertest.Bench, replicas int32) {
 
 func isCreation(r *http.Request) bool { return mastertest.Is(r, "POST", "/pods") }
 
+var faster = mastertest.Refuse(apierrors.NewConflict(schema.GroupResource{Resource: "replicasets"}, "web", errors.New("somebody was faster")))
+
 var full = mastertest.Refuse(apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota")))
 
 // Task 1
@@ -107,21 +109,22 @@ func TestTask1VictimsAreThoseWhoServeLeast(t *testing.T) {
 	}
 	ready, pod := mastertest.MakeReady, mastertest.Pod
 	for _, row := range []struct {
-		rule string
+		are  string
 		pods []*corev1.Pod
 		want string
+		rule string
 	}{
-		{"a runs on a node, b has none yet", []*corev1.Pod{pod("a", on("n"), ready), pod("b")}, "b a"},
-		{"a runs, b is pending, nobody knows how c is", []*corev1.Pod{pod("a", on("n"), phase(corev1.PodRunning)), pod("b", on("n"), phase(corev1.PodPending)), pod("c", on("n"), phase(corev1.PodUnknown))}, "b c a"},
-		{"a is ready, b is not", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("n"), phase(corev1.PodRunning))}, "b a"},
-		{"a is alone on its node, b and c share one", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("m"), ready), pod("c", on("m"), ready)}, "b c a"},
-		{"a was made first, then c, then b", []*corev1.Pod{pod("a", on("n"), ready, made(1)), pod("b", on("n"), ready, made(3)), pod("c", on("n"), ready, made(2))}, "b c a"},
-		{"a and b are ready and share a node, c is alone and not ready", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("n"), ready), pod("c", on("m"), phase(corev1.PodRunning))}, "c a b"},
-		{"all are alike but for their names", []*corev1.Pod{pod("c", on("n")), pod("a", on("n")), pod("b", on("n"))}, "a b c"},
+		{"a runs on a node, b has none yet", []*corev1.Pod{pod("a", on("n"), ready), pod("b")}, "b a", "rule 1: not on a node before on one"},
+		{"a runs, b is pending, nobody knows how c is", []*corev1.Pod{pod("a", on("n"), phase(corev1.PodRunning)), pod("b", on("n"), phase(corev1.PodPending)), pod("c", on("n"), phase(corev1.PodUnknown))}, "b c a", "rule 2: Pending before Unknown before Running"},
+		{"a is ready, b is not", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("n"), phase(corev1.PodRunning))}, "b a", "rule 3: not ready before ready"},
+		{"a is alone on its node, b and c share one", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("m"), ready), pod("c", on("m"), ready)}, "b c a", "rule 4: where more of them are before where fewer are"},
+		{"a was made first, then c, then b", []*corev1.Pod{pod("a", on("n"), ready, made(1)), pod("b", on("n"), ready, made(3)), pod("c", on("n"), ready, made(2))}, "b c a", "rule 5: the younger before the older"},
+		{"all are alike but for their names", []*corev1.Pod{pod("c", on("n")), pod("a", on("n")), pod("b", on("n"))}, "a b c", "all else being equal, the name decides"},
+		{"none is on a node, and all are alike but for their names", []*corev1.Pod{pod("c"), pod("a"), pod("b")}, "a b c", "two that are alike by a rule go on to the next one: that holds for two without a node as well"},
+		{"a and b are ready and share a node, c is alone and not ready", []*corev1.Pod{pod("a", on("n"), ready), pod("b", on("n"), ready), pod("c", on("m"), phase(corev1.PodRunning))}, "c a b", "the rules count in their order, each only among those that are alike by all before it: rule 3 comes before rule 4"},
 	} {
 		lab.Check(names(victims(row.pods)) == row.want, labtest.Report{
-			Did: "asked for the victims among pods: " + row.rule, Want: row.want, Got: names(victims(row.pods)),
-			Cause: "the rules count in their order, each only among those that are alike by all before it; cmp.Or says it in one expression"})
+			Did: "asked for the victims among pods: " + row.are, Want: row.want, Got: names(victims(row.pods)), Cause: row.rule})
 	}
 }
 
@@ -150,9 +153,9 @@ func TestTask2PodsThatMatchAndBelongToNobodyAreAdopted(t *testing.T) {
 		mastertest.Delete[*corev1.Pod](lab, bench.Client, "default", "leaving", "")
 		c := controller(lab, bench)
 		got, err := c.claim(lab.Context(), rs)
-		lab.NoError("claimed the pods of a ReplicaSet", err, "each failure of a write ends the look; was one tried that must not be?")
-		lab.Equal("claimed, where mine is owned already, orphan matches and has no owner, and others match but are somebody's, elsewhere, finished or leaving",
-			sorted(got), "mine orphan", "of those that match, only active ones of the same namespace that have no controller are adopted")
+		lab.NoError("claimed the pods of a ReplicaSet", err, "was a write tried that must not be? Only pods without a controller may be adopted, those of c.pods.Controlled(\"\")")
+		lab.Must(sorted(got) == "mine orphan", labtest.Report{Did: "claimed, where mine is owned already, orphan matches and has no owner, and others match but are somebody's, elsewhere, finished or leaving",
+			Want: "mine orphan", Got: sorted(got), Cause: "of those that match, only active ones of the same namespace that have no controller are adopted"})
 		lab.Equal("asked the API server whose pods are the ReplicaSet's now", sorted(owned(lab, bench, rs)), "mine orphan", "adopting is a write: the owner reference has to be in the API server")
 		lab.Equal("looked whose the pod is that belongs to another ReplicaSet", metav1.IsControlledBy(mastertest.Get[*corev1.Pod](lab, bench.Client, "default", "somebodys"), other), true,
 			"a pod with a controller is not to be had, whatever its labels say")
@@ -254,6 +257,7 @@ func TestTask3DeletionIsOfThePodThatWasCounted(t *testing.T) {
 		left := sorted(mastertest.List[*corev1.Pod](lab, bench.Client))
 		lab.Equal("deleted a, b and c, where b was gone already and another pod had taken the name of a", left, "a", "c.pods.Delete deletes this very pod, by its UID; give it the pod that was counted")
 		synctest.Wait()
+		lab.Check(count(lab, bench, "FailedDelete") >= 1, labtest.Report{Did: "looked for an event FailedDelete, of the pod a that was counted and could not be deleted any more", Want: "one or more", Got: "none", Cause: "a failure is told as well: c.events.Warning(rs, ...)"})
 		lab.Check(count(lab, bench, "SuccessfulDelete") >= 1, labtest.Report{Did: "looked for an event SuccessfulDelete", Want: "one or more", Got: "none", Cause: "each deletion is told: c.events.Normal(rs, ...)"})
 	})
 }
@@ -282,6 +286,51 @@ func TestTask4ReplicaSetHasAsManyPodsAsItAsksFor(t *testing.T) {
 			scale(lab, bench, replicas)
 			expect(lab, bench, fmt.Sprintf("scaled to %d", replicas), replicas, "too few are created, too many deleted: the first so many of the victims")
 		}
+	})
+}
+
+func TestTask4TooManyPodsLoseThoseWhoServeLeast(t *testing.T) {
+	onBench(t, 4, func(lab *labtest.T, bench *mastertest.Bench) {
+		rs := mastertest.Create(lab, bench.Client, mastertest.ReplicaSet("web", 1))
+		for _, name := range []string{"a", "b", "c"} {
+			mastertest.Create(lab, bench.Client, web(name, ownedBy(rs), func(p *corev1.Pod) { p.Spec.NodeName = "n" }))
+		}
+		mastertest.ChangeStatus(lab, bench.Client, "default", "b", mastertest.MakeReady)
+		c := controller(lab, bench)
+		bench.Wire.Intercept(mastertest.Once(func(r *http.Request) bool { return mastertest.Is(r, "PUT", "/web/status") }, faster))
+		err := c.reconcile(lab.Context(), "default/web")
+		left := sorted(slices.DeleteFunc(owned(lab, bench, rs), func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil }))
+		lab.Equal("reconciled once, where 1 is wanted and there are a and c, which are not ready, and b, which is; read which is left", left, "b", "the first so many of the victims go, as many as there are too many")
+		lab.Check(err != nil, labtest.Report{Did: "reconciled, where the write of the status was refused with a conflict", Want: "an error", Got: "none", Cause: "the error of updateStatus is to be returned: only then the status is written later"})
+	})
+}
+
+func TestTask4StatusIsOfThePodsThatStay(t *testing.T) {
+	onBench(t, 4, func(lab *labtest.T, bench *mastertest.Bench) {
+		rs := mastertest.Create(lab, bench.Client, mastertest.ReplicaSet("web", 1))
+		for _, name := range []string{"a", "b", "c"} {
+			mastertest.Create(lab, bench.Client, web(name, ownedBy(rs)))
+		}
+		c := controller(lab, bench)
+		err := c.reconcile(lab.Context(), "default/web")
+		lab.NoError("reconciled once, where 1 is wanted and there are 3", err, "no write was refused")
+		status := mastertest.Get[*appsv1.ReplicaSet](lab, bench.Client, "default", "web").Status.Replicas
+		lab.Equal("reconciled once, where 1 is wanted and there are 3, and read how many the status tells", int(status), 1, "what this look has just deleted does not count any more: go on with the rest of the victims")
+		var tried atomic.Int32
+		bench.Wire.Intercept(func(r *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
+			switch {
+			case isCreation(r):
+				tried.Add(1)
+				return full(r, do)
+			case mastertest.Is(r, "POST", "/events") || strings.Contains(r.URL.Path, "/events/"):
+				return full(r, do)
+			}
+			return do()
+		})
+		scale(lab, bench, burst+100)
+		synctest.Wait()
+		_ = c.reconcile(lab.Context(), "default/web")
+		lab.Equal(fmt.Sprintf("reconciled once, where %d are wanted and there is 1, and counted the creations that were tried", burst+100), int(tried.Load()), burst, "one look makes at most burst, so that one large ReplicaSet does not hold up all others")
 	})
 }
 

@@ -45,9 +45,15 @@ func tolerated(pod *corev1.Pod, node *nodeInfo) []string {
 	return nil
 }
 
-// tolerates reports whether one of the pod's tolerations covers the taint.
-//  1. Its effect and its key are those of the taint, or empty, which covers all.
-//  2. Its operator is Exists, or its value is that of the taint; an empty key needs Exists.
+// tolerates reports whether one of the pod's tolerations covers the taint. All of this holds for one that does:
+//  1. Its effect is that of the taint, or empty, which covers all effects.
+//  2. Its key is that of the taint, or empty, which covers all keys.
+//  3. Its operator is Exists; or its value is that of the taint, and its key is not empty. An empty operator means Equal.
+//
+//lab:05 1
+//lab:hint pod.Spec.Tolerations has them; the fields of a corev1.Toleration are Key, Operator, Value and Effect, the operator is corev1.TolerationOpExists or another.
+//lab:hint One toleration that covers is enough, but it has to pass all three rules alone. slices.ContainsFunc asks each with a function that joins the rules by &&.
+//lab:hint Rule 1 is (t.Effect == "" || t.Effect == taint.Effect), rule 2 the same with the keys, rule 3 (t.Operator == corev1.TolerationOpExists || t.Key != "" && t.Value == taint.Value).
 func tolerates(pod *corev1.Pod, taint corev1.Taint) bool {
 	return slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool {
 		return (t.Effect == "" || t.Effect == taint.Effect) && (t.Key == "" || t.Key == taint.Key) &&
@@ -55,8 +61,13 @@ func tolerates(pod *corev1.Pod, taint corev1.Taint) bool {
 	})
 }
 
-// selected refuses a node that lacks a label of the pod's nodeSelector, or has it with another value: "node(s) didn't
-// match Pod's node affinity/selector".
+// selected refuses a node that lacks a label of the pod's nodeSelector, or has it with another value:
+// "node(s) didn't match Pod's node affinity/selector". The selector may ask for an empty value; that, too, has to be there.
+//
+//lab:05 1
+//lab:hint pod.Spec.NodeSelector is a map of what is asked for, node.Labels one of what there is.
+//lab:hint Each entry of the selector has to be among the labels, so the first that is not refuses the node; once, however many are missing.
+//lab:hint Ask for the label with got, ok := node.Labels[key]: a missing one is "" as well, and only ok tells.
 func selected(pod *corev1.Pod, node *nodeInfo) []string {
 	for key, value := range pod.Spec.NodeSelector {
 		if got, ok := node.Labels[key]; !ok || got != value {
@@ -66,8 +77,14 @@ func selected(pod *corev1.Pod, node *nodeInfo) []string {
 	return nil
 }
 
-// fits refuses a node for each thing of which it has too little left, in this order: "Too many pods", "Insufficient
-// cpu", "Insufficient memory". Who asks for no CPU or no memory fits, even where there is less than none left.
+// fits refuses a node for each thing of which it has too little left, in this order:
+// "Too many pods", "Insufficient cpu", "Insufficient memory".
+// Exactly enough is enough. Who asks for no CPU or no memory fits, even where there is less than none left.
+//
+//lab:05 1
+//lab:hint requestsOf says what the pod asks for; node.room is all that the node has, node.used what is taken. Both are resources, with the fields cpu, memory and pods.
+//lab:hint Three questions one after the other, each of which may append its reason: the pod is one more pod, its CPU, its memory.
+//lab:hint if node.used.pods+1 > node.room.pods it is "Too many pods"; if need.cpu > 0 && need.cpu > node.room.cpu-node.used.cpu it is "Insufficient cpu"; memory is like CPU.
 func fits(pod *corev1.Pod, node *nodeInfo) (short []string) {
 	need := requestsOf(pod)
 	if node.used.pods+1 > node.room.pods {

@@ -14,11 +14,9 @@ package scheduler
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"workshop/mini-k8s/api"
-	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
 	"golang.org/x/sync/errgroup"
@@ -87,57 +85,4 @@ func (s *Scheduler) retryUnfit() {
 func needsNode(pod *corev1.Pod) bool {
 	return pod.Spec.NodeName == "" && pod.DeletionTimestamp == nil && !api.PodFinished(pod) &&
 		pod.Spec.SchedulerName == corev1.DefaultSchedulerName
-}
-
-// schedule finds a node for one pod and starts the binding.
-func (s *Scheduler) schedule(ctx context.Context, key string) error {
-	if err := s.catchUp(ctx); err != nil {
-		return err
-	}
-	pod, ok := s.pods.Get(key)
-	if !ok || !needsNode(pod) || s.ledger.assigned(pod.UID) {
-		return nil
-	}
-	node, refusal := s.ledger.assign(pod)
-	if node == "" {
-		s.AddAfter(key, everUnfit)
-		return s.reportUnfit(ctx, pod, refusal)
-	}
-	s.binding.Go(func() error {
-		s.bind(ctx, pod, node)
-		return nil
-	})
-	return nil
-}
-
-// catchUp waits, once, until the cache shows every pod as the API server has it now: the last bindings of the scheduler
-// that ran before this one may be newer than the cache, and their room is taken.
-func (s *Scheduler) catchUp(ctx context.Context) error {
-	if s.upToDate {
-		return nil
-	}
-	list, err := s.pods.Resource.List(ctx, client.Selection{})
-	if err != nil {
-		return err
-	}
-	newest := int64(0)
-	for _, pod := range list.Items {
-		newest = max(newest, control.Revision(pod.ResourceVersion))
-	}
-	err = s.pods.WaitFor(ctx, newest)
-	s.upToDate = err == nil
-	return err
-}
-
-// reportUnfit says why a pod fits nowhere: once for each reason, not each time it is tried.
-func (s *Scheduler) reportUnfit(ctx context.Context, pod *corev1.Pod, reason string) error {
-	told, err := s.pods.ChangeStatus(ctx, pod, func(p *corev1.Pod) {
-		api.SetPodCondition(p, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
-			Reason: corev1.PodReasonUnschedulable, Message: reason})
-	})
-	if err == nil && told != pod {
-		slog.Info("no node fits", "pod", control.Key(pod), "reason", reason)
-		s.events.Warning(pod, "FailedScheduling", "%s", reason)
-	}
-	return err
 }

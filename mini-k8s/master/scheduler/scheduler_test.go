@@ -20,14 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
-
-// place returns the node of a pod, "" if it has none.
-func place(t *testing.T, bench *mastertest.Bench, name string) string {
-	t.Helper()
-	return mastertest.Get[*corev1.Pod](t, bench.Client, "default", name).Spec.NodeName
-}
 
 func expectPlaces(t *testing.T, bench *mastertest.Bench, want map[string]string) {
 	t.Helper()
@@ -42,59 +35,9 @@ func expectPlaces(t *testing.T, bench *mastertest.Bench, want map[string]string)
 // expectBound checks how many pods have a node.
 func expectBound(t *testing.T, bench *mastertest.Bench, want int) {
 	t.Helper()
-	var bound []string
-	for _, p := range mastertest.List[*corev1.Pod](t, bench.Client) {
-		if p.Spec.NodeName != "" {
-			bound = append(bound, p.Name)
-		}
+	if got := bound(t, bench); got != want {
+		t.Errorf("%d pods are bound, want %d", got, want)
 	}
-	if len(bound) != want {
-		t.Errorf("%v are bound, want %d", bound, want)
-	}
-}
-
-func TestReplicasAreSpreadOverTheNodes(t *testing.T) {
-	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		for i := range 3 {
-			mastertest.Join(t, bench.Client, node(fmt.Sprint("node-", i), "4", "4Gi", "10"))
-		}
-		bench.Start(New(bench.Deps()).Run)
-		for i := range 9 {
-			mastertest.Create(t, bench.Client, pod(fmt.Sprint("web-", i), ownedBy("web"), requests("100m", "100Mi")))
-		}
-		mastertest.Settle()
-		perNode := map[string]int{}
-		for _, p := range mastertest.List[*corev1.Pod](t, bench.Client) {
-			perNode[p.Spec.NodeName]++
-			if c := p.Status.Conditions; len(c) != 1 || c[0].Type != corev1.PodScheduled || c[0].Status != corev1.ConditionTrue {
-				t.Errorf("%s has the conditions %v", p.Name, c)
-			}
-		}
-		if perNode["node-0"] != 3 || perNode["node-1"] != 3 || perNode["node-2"] != 3 {
-			t.Errorf("pods by node: %v", perNode)
-		}
-		if events := mastertest.Events(t, bench.Client, "web-0"); len(events) != 1 || events[0].Reason != "Scheduled" {
-			t.Errorf("events: %v", events)
-		}
-		if writes := bench.Wire.Writes("/events"); len(writes) != 9 {
-			t.Errorf("%d writes for 9 pods: %v", len(writes), writes)
-		}
-	})
-}
-
-func TestPodsThatAreNotTheSchedulersAreLeftAlone(t *testing.T) {
-	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		mastertest.Join(t, bench.Client, node("n", "4", "4Gi", "10"))
-		mastertest.Create(t, bench.Client, pod("foreign", func(p *corev1.Pod) { p.Spec.SchedulerName = "my-scheduler" }))
-		mastertest.Create(t, bench.Client, pod("placed", func(p *corev1.Pod) { p.Spec.NodeName = "elsewhere" }))
-		mastertest.Create(t, bench.Client, pod("leaving", func(p *corev1.Pod) { p.Finalizers = []string{"test/keep"} }))
-		mastertest.Delete[*corev1.Pod](t, bench.Client, "default", "leaving", "")
-		bench.Start(New(bench.Deps()).Run)
-		expectPlaces(t, bench, map[string]string{"foreign": "", "placed": "elsewhere", "leaving": ""})
-		if writes := bench.Wire.Writes(); len(writes) > 0 {
-			t.Errorf("writes: %v", writes)
-		}
-	})
 }
 
 func TestPodThatFitsNowhereSaysSoOnceAndIsScheduledWhenTheClusterChanges(t *testing.T) {
@@ -191,27 +134,6 @@ func TestPodOfTheSameNameIsToldAnew(t *testing.T) {
 		}
 	})
 }
-
-func TestReasonIsWrittenThoughTheFirstWriteIsRefused(t *testing.T) {
-	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		bench.Wire.Intercept(mastertest.Once(func(r *http.Request) bool { return mastertest.Is(r, "PUT", "/web/status") }, conflict))
-		bench.Start(New(bench.Deps()).Run)
-		mastertest.Create(t, bench.Client, pod("web"))
-		mastertest.Settle()
-		if c := mastertest.Get[*corev1.Pod](t, bench.Client, "default", "web").Status.Conditions; len(c) != 1 {
-			t.Errorf("conditions: %v", c)
-		}
-		if e := mastertest.Events(t, bench.Client, "web"); len(e) != 1 || e[0].Count != 1 {
-			t.Errorf("events: %v", e)
-		}
-	})
-}
-
-var podResource = schema.GroupResource{Resource: "pods"}
-
-var conflict = mastertest.Refuse(apierrors.NewConflict(podResource, "web", errors.New("somebody was faster")))
-
-func isBinding(r *http.Request) bool { return mastertest.Is(r, "POST", "/binding") }
 
 // There is room for one pod. Whatever becomes of the first binding, one pod is bound in the end and the room is not
 // given twice.
@@ -313,34 +235,6 @@ func TestRoomOfAPodThatIsDeletedBeforeItsBindingGoesToTheNext(t *testing.T) {
 		synctest.Wait()
 		mastertest.Create(t, bench.Client, pod("second", requests("800m", "1Mi")))
 		expectPlaces(t, bench, map[string]string{"second": "n"})
-	})
-}
-
-func TestSchedulerThatStartsAnewKnowsTheBindingsThatItsCacheDoesNotShow(t *testing.T) {
-	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		var gate mastertest.Gate
-		slowly := mastertest.Once(isBinding, func(_ *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
-			time.Sleep(time.Second) // until all pods are in the cache
-			gate.Shut()
-			return do()
-		})
-		held := gate.Hold(func(r *http.Request) bool { return mastertest.IsWatch(r, "pods") })
-		bench.Wire.Intercept(func(r *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
-			return held(r, func() (*http.Response, error) { return slowly(r, do) })
-		})
-		mastertest.Join(t, bench.Client, node("n", "1", "1Gi", "10"))
-		deps := bench.Deps()
-		stop := bench.Start(New(deps).Run)
-		for i := range 8 {
-			mastertest.Create(t, bench.Client, pod(fmt.Sprint("web-", i), requests("800m", "1Mi")))
-		}
-		mastertest.Settle()
-		stop()
-		bench.Start(New(deps).Run)
-		mastertest.Settle()
-		gate.Open()
-		mastertest.Settle()
-		expectBound(t, bench, 1)
 	})
 }
 
