@@ -37,11 +37,17 @@ func opened(lab *labtest.T, path string) *SQLite {
 		lab.Fatal(err)
 	}
 	lab.Cleanup(func() {
-		if !lab.Failed() {
-			s.Close()
-			return
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close() }()
+		if lab.Failed() {
+			return // somebody may have kept the turn
 		}
-		go s.Close() // somebody may have kept the turn
+		select {
+		case <-closed:
+		case <-time.After(limit):
+			lab.Check(false, labtest.Report{Did: "closed the store, when all writes were done", Want: "that it is closed", Got: "it waits for the turn",
+				Cause: "who has had the turn gives it back when it has committed: receive from s.turn"})
+		}
 	})
 	return s
 }

@@ -30,7 +30,7 @@ var Labs = []Lab{
 	{"01", "containers", "Containers: drive Docker from Go", "", true, "runtime"},
 	{"02", "pods", "Pods: desired and actual containers", "", false, "kubelet"},
 	{"03", "state", "State: revisions, compare-and-swap, watch", "master/store", false, "store"},
-	{"04", "api-server", "The API server: REST, conflicts, watches", "", false, "apiserver"},
+	{"04", "api-server", "The API server: REST, conflicts, watches", "master/apiserver", false, "apiserver"},
 	{"05", "scheduler", "The scheduler: filter, score, bind", "", false, "scheduler"},
 	{"06", "replicasets", "ReplicaSets: the reconcile loop", "master/controllers/replicaset", false, "replicaset"},
 	{"07", "self-healing", "Self-healing: heartbeats, eviction", "", false, "node"},
