@@ -98,7 +98,7 @@ func watchTellsAll(ctx context.Context, p *probe) error {
 	start := object.ResourceVersion
 	var want []string
 	for i := range 20 {
-		object.Data["count"] = fmt.Sprint(i)
+		object.Data["count"] = fmt.Sprint(i + 1) // what changes nothing is not written
 		if object, err = p.configMaps().Update(ctx, object); err != nil {
 			return err
 		}

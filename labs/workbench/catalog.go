@@ -29,8 +29,8 @@ type Lab struct {
 var Labs = []Lab{
 	{"01", "containers", "Containers: drive Docker from Go", "worker/runtime", true, "runtime"},
 	{"02", "pods", "Pods: desired and actual containers", "worker/kubelet", false, "kubelet"},
-	{"03", "state", "State: revisions, compare-and-swap, watch", "", false, "store"},
-	{"04", "api-server", "The API server: REST, conflicts, watches", "", false, "apiserver"},
+	{"03", "state", "State: revisions, compare-and-swap, watch", "master/store", false, "store"},
+	{"04", "api-server", "The API server: REST, conflicts, watches", "master/apiserver", false, "apiserver"},
 	{"05", "scheduler", "The scheduler: filter, score, bind", "master/scheduler", false, "scheduler"},
 	{"06", "replicasets", "ReplicaSets: the reconcile loop", "master/controllers/replicaset", false, "replicaset"},
 	{"07", "self-healing", "Self-healing: heartbeats, eviction", "", false, "node"},

@@ -13,7 +13,15 @@ import (
 
 // get answers with one object.
 //  1. Get what is stored under the key of the request's kind, namespace and name.
-//  2. Answer with a table of it, if the client asks for one, or with the object.
+//  2. Answer with a table of it if the client asks for one, with the revision of the object; a scale has no table. Else
+//     respond with what is stored, and code 200.
+//
+// The error of the store is returned as it is: who called us makes a Status of it that names the object.
+//
+//lab:04 1
+//lab:hint keyOf says where an object is stored; r has the kind, the namespace and the name; wantsTable, answerTable and respond are methods of r.
+//lab:hint One s.Store.Get with r.Context(); then one of two answers. A table takes a slice of objects.
+//lab:hint if r.wantsTable() && r.subresource != "scale" { return r.answerTable(w, []store.Object{stored}, stored.Revision) }, else r.respond(w, http.StatusOK, stored).
 func (s *Server) get(w http.ResponseWriter, r *request) error {
 	stored, err := s.Store.Get(r.Context(), keyOf(r.kind, r.namespace, r.name))
 	if err != nil {
@@ -26,18 +34,18 @@ func (s *Server) get(w http.ResponseWriter, r *request) error {
 }
 
 // list answers with the objects of a kind, in one namespace or in all. It decodes none of them unless it must.
-//  1. Read the options and the selectors; a client that wants to watch gets a watch.
-//  2. List what is stored under the prefix of the request's kind and namespace.
-//  3. Keep what the selectors match.
-//  4. Answer with a table or with the list, each with the revision at which it was read: a watch from there misses
-//     nothing.
+//  1. Read the options with readOptions; a client that wants to watch gets a watch.
+//  2. List what is stored under the prefix of the request's kind and namespace: keyOf without a name.
+//  3. Keep what the selectors match, with filter.
+//  4. Answer with a table, or with code 200 and listJSON; each with the revision at which it was read: a watch from there
+//     misses nothing.
+//
+//lab:04 1
+//lab:hint readOptions, filter, listJSON, answerTable and writeJSON are given; s.watch does the rest for options.Watch.
+//lab:hint Four steps, each of which may return an error: options, perhaps the watch, Store.List, filter. Then one of two answers.
+//lab:hint objects, revision, err := s.Store.List(r.Context(), keyOf(r.kind, r.namespace, "")); the revision goes into the answer, whatever filter leaves.
 func (s *Server) list(w http.ResponseWriter, r *request) error {
-	var options metav1.ListOptions
-	query := r.URL.Query()
-	if err := metav1.Convert_url_Values_To_v1_ListOptions(&query, &options, nil); err != nil {
-		return badRequest("%v", err)
-	}
-	selected, err := parseSelection(r.kind, options)
+	options, selected, err := r.readOptions()
 	if err != nil {
 		return err
 	}
@@ -55,6 +63,16 @@ func (s *Server) list(w http.ResponseWriter, r *request) error {
 		return r.answerTable(w, objects, revision)
 	}
 	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
+}
+
+// readOptions returns what the query of a list or a watch says, and the selectors in it.
+func (r *request) readOptions() (options metav1.ListOptions, selected selection, err error) {
+	query := r.URL.Query()
+	if err := metav1.Convert_url_Values_To_v1_ListOptions(&query, &options, nil); err != nil {
+		return options, selected, badRequest("%v", err)
+	}
+	selected, err = parseSelection(r.kind, options)
+	return options, selected, err
 }
 
 // listJSON writes a list out of the stored objects.

@@ -74,19 +74,6 @@ func TestSelectorThatIsNotUnderstoodIsRefused(t *testing.T) {
 	}
 }
 
-func TestListHasTheRevisionsOfItselfAndOfItsItems(t *testing.T) {
-	w := newWorld(t)
-	first := w.post(configMaps, configMap("a", "", "")).object()
-	second := w.post(configMaps, configMap("b", "", "")).object()
-	list := w.get(configMaps).object()
-	if list.ResourceVersion != second.ResourceVersion {
-		t.Errorf("the list is at %s, not at %s", list.ResourceVersion, second.ResourceVersion)
-	}
-	if list.Items[0].ResourceVersion != first.ResourceVersion || list.Items[0].UID != first.UID || list.Items[0].Kind != "ConfigMap" {
-		t.Errorf("item: %+v", list.Items[0])
-	}
-}
-
 func TestTableHasTheColumnsOfItsKind(t *testing.T) {
 	w := newWorld(t)
 	w.post(pods, pod("a", "")).ok()

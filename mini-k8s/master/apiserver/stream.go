@@ -11,14 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// lastOf returns the object after the change, or as it last was if the change deleted it, at the revision of the change.
-func lastOf(change *store.Change) store.Object {
-	if change.Value == nil {
-		return store.Object{Value: change.Previous, Revision: change.Revision}
-	}
-	return store.Object{Value: change.Value, Revision: change.Revision}
-}
-
 // stream writes events for one watcher. After its first error it does nothing.
 type stream struct {
 	w                http.ResponseWriter

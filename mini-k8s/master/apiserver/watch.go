@@ -74,11 +74,18 @@ func (s *Server) beginWatch(r *request, options metav1.ListOptions, selected sel
 }
 
 // follow sends what the watcher tells until ctx ends, the store closes or the client has left.
-//  1. Flush what was sent.
-//  2. Wait for changes, no longer than a bookmark is due.
-//  3. Send each change as the event that it is for the selection; send the bookmark if there was none; if the watcher
-//     has failed, send the error that makes the client list again, and end.
-//  4. Begin again, unless the client has left or what is stored cannot be read: then it will come back and list.
+//  1. Flush what was sent, before any waiting: out.flush tells whether all has gone well so far, and if not, end.
+//  2. Wait for changes with the watcher's Next, no longer than bookmarkEvery. Then release that time-out.
+//  3. If ctx has ended, or the error is store.ErrClosed: end, and say nothing. If the time-out is over, send a bookmark with
+//     the watcher's revision and no more metadata. On any other error let out.fail tell the client to list again, and end.
+//  4. Send each change, as the event that it is for the selection with the change's Object, and none for "". An error of
+//     eventOf goes into out.err: what is stored cannot be read.
+//  5. Begin again.
+//
+//lab:04 5
+//lab:hint stream.go has all the sending: flush, send, bookmark, fail; context.WithTimeout bounds the wait, and watcher.Revision is what a bookmark promises.
+//lab:hint A loop whose condition is out.flush(). In it Next with a context of its own under ctx, a switch over how that ended, and a loop over the changes. Ask ctx.Err() first: when ctx ends, so does the other.
+//lab:hint idle, stop := context.WithTimeout(ctx, bookmarkEvery); changes, err := watcher.Next(idle); stop(). Then case ctx.Err() != nil || errors.Is(err, store.ErrClosed): return; case errors.Is(err, context.DeadlineExceeded): out.bookmark(watcher.Revision(), ""); case err != nil: out.fail(err); return.
 func follow(ctx context.Context, watcher *store.Watcher, selected selection, out *stream) {
 	for out.flush() {
 		idle, stop := context.WithTimeout(ctx, bookmarkEvery)
@@ -104,9 +111,18 @@ func follow(ctx context.Context, watcher *store.Watcher, selected selection, out
 	}
 }
 
-// eventOf returns what a change is to a watcher with this selection, or "" if it is nothing.
-//  1. It is about an object before, or after, the change if there was one that matches the selection.
-//  2. An object that begins to match is added; one that no longer does is deleted, as is one that is gone.
+// eventOf returns what a change is to a watcher with this selection, or "" if it is nothing to it.
+//  1. A watcher sees an object before the change if there was one (Previous is not nil) and it matched; after the change if
+//     there is one (Value is not nil) and it matches.
+//  2. A selection of everything matches every object, and need not decode any. For another ask sidesOf for the labels and
+//     fields on both sides, which it decodes once for all watchers; return its error.
+//  3. Seen before and after: Modified. Only after: Added, be the object new or not. Only before: Deleted, be it gone or
+//     not. Neither: "".
+//
+//lab:04 4
+//lab:hint change.Previous and change.Value are the two sides; s.everything, sidesOf and s.matches are given.
+//lab:hint Two booleans, was and is. They begin as "there was one" and "there is one"; a selection takes away those that do not match. Then a switch over the four cases.
+//lab:hint both := sidesOf(s.kind, change); was, is = was && s.matches(both.before), is && s.matches(both.after). Without the "was &&" an empty side would match a selector like !label.
 func (s selection) eventOf(change *store.Change) (watch.EventType, error) {
 	was, is := change.Previous != nil, change.Value != nil
 	if !s.everything() {

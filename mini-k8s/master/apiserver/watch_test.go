@@ -124,24 +124,6 @@ func TestWatchWithoutARevisionBeginsWithTheState(t *testing.T) {
 	}
 }
 
-func TestObjectThatBeginsToMatchIsAddedAndOneThatCeasesIsDeleted(t *testing.T) {
-	w := newWorld(t)
-	byLabel := w.watch(pods, "resourceVersion=0&labelSelector=tier%3Dweb")
-	byField := w.watch(pods, "resourceVersion=0&fieldSelector=spec.nodeName%3Dnode-1")
-	label := func(tier string) { w.patch("merge", pods+"/a", `{"metadata":{"labels":{"tier":"`+tier+`"}}}`).ok() }
-	w.post(pods, pod("a", "")).ok()
-	label("web")
-	w.bind("a", "node-1")
-	label("db")
-	label("cache")
-	w.delete(pods + "/a?gracePeriodSeconds=0").ok()
-	w.post(pods, pod("b", "")).ok()
-	w.bind("b", "node-1")
-	w.patch("merge", pods+"/b", `{"metadata":{"labels":{"tier":"web"}}}`).ok()
-	byLabel.expect("ADDED a", "MODIFIED a", "DELETED a", "ADDED b")
-	byField.expect("ADDED a", "MODIFIED a", "MODIFIED a", "DELETED a", "ADDED b", "MODIFIED b")
-}
-
 func TestStateCanComeInPlaceOfAListAndItsEndIsMarked(t *testing.T) {
 	w := newWorld(t)
 	w.post(configMaps, configMap("a", "", "")).ok()

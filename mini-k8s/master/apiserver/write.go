@@ -14,25 +14,27 @@ import (
 )
 
 // create stores a new object.
-//  1. Read it from the body.
-//  2. Set what the server alone decides, and the defaults.
-//  3. Refuse it if it is not valid, or its namespace cannot take it.
-//  4. Save it in the place of nothing, and answer with it.
+//  1. Read it from the body, into a new object of the request's kind, with readNew.
+//  2. Set what the server alone decides, and the defaults, with prepareCreate. Only now it has its name for sure: note it
+//     in r.name, for what is said and stored from here on.
+//  3. Refuse it if the kind's Validate finds something (an update would pass the old object; here there is none): all of
+//     that in one apierrors.NewInvalid with the kind and the name. Then refuse it if checkNamespace does.
+//  4. Save it in the place of nothing: of a store.Object that has a key, and revision 0. Respond with what was saved, and
+//     code 201.
+//
+// The order counts: what is refused has left nothing, and what is stored is complete.
+//
+//lab:04 2
+//lab:hint readNew, prepareCreate, checkNamespace, save and respond are given; r.kind has New and Validate.
+//lab:hint The steps come one after the other, each returning its error. r.name = object.GetName() stands between prepareCreate and all that needs the name.
+//lab:hint apierrors.NewInvalid(r.kind.GroupVersionKind.GroupKind(), r.name, errs) if len(errs) > 0; s.save(r, object, store.Object{Key: keyOf(r.kind, r.namespace, r.name)}); http.StatusCreated.
 func (s *Server) create(w http.ResponseWriter, r *request) error {
 	object := r.kind.New()
-	body, err := r.body()
-	if err != nil {
+	if err := r.readNew(object); err != nil {
 		return err
 	}
-	if err := r.readObject(body, object); err != nil {
-		return err
-	}
-	if node := r.user.Node(); node != "" && r.kind.Resource != "events" && object.GetName() != node {
-		return r.forbidden()
-	}
-	r.warnUnserved(nil, body)
 	prepareCreate(r.kind, object)
-	r.name = object.GetName() // which it may have only now
+	r.name = object.GetName()
 	if errs := r.kind.Validate(object, nil); len(errs) > 0 {
 		return apierrors.NewInvalid(r.kind.GroupVersionKind.GroupKind(), r.name, errs)
 	}
@@ -44,6 +46,22 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return r.respond(w, http.StatusCreated, saved)
+}
+
+// readNew reads an object to create from the body. A node may create what has its name, and events.
+func (r *request) readNew(into api.Object) error {
+	body, err := r.body()
+	if err != nil {
+		return err
+	}
+	if err := r.readObject(body, into); err != nil {
+		return err
+	}
+	if node := r.user.Node(); node != "" && r.kind.Resource != "events" && into.GetName() != node {
+		return r.forbidden()
+	}
+	r.warnUnserved(nil, body)
+	return nil
 }
 
 // checkNamespace refuses to put a new object into a namespace that is not there, or is on its way out.
@@ -100,12 +118,19 @@ func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.Delete
 // maxTries bounds how often a change is tried again when others write the same object.
 const maxTries = 16
 
-// replace is the one way in which an object changes.
-//  1. Read the object.
-//  2. Make the new one from it. change may do so in place; it fails if the client wanted another object than this.
-//  3. Save that, if nobody has written the object since.
-//  4. If somebody has, begin again: change sees what they wrote. Give up with the conflict after maxTries.
-//  5. Answer with the object as it is stored now.
+// replace is the one way in which an object changes: update, patch, delete, bind and scale all come here.
+//  1. Read what is stored, and decode it: each time a fresh object.
+//  2. Make the new one from it with change, which may do so in place. It fails if the client wanted another object than
+//     this, for example one of another revision: that is the client's answer, whatever error it is.
+//  3. Save the new one in the place of what was stored; save fails with store.ErrConflict if somebody has written since.
+//  4. In that case, and in no other, begin again at 1: change sees what they wrote, and decides anew. Give up with the
+//     conflict after maxTries.
+//  5. Respond with what was saved, and code 200.
+//
+//lab:04 3
+//lab:hint s.Store.Get with keyOf, decode, change and s.save, in a loop; errors.Is(err, store.ErrConflict) asks whether to go on.
+//lab:hint All of it is in the loop, the reading as well: a second try with the first object would only meet the same conflict. An error of Get, decode or change ends it, even if it is a conflict.
+//lab:hint for try := 1; ; try++ { stored, err := s.Store.Get(...); current, err := decode(r.kind, stored); object, err := change(current); saved, err := s.save(r, object, stored); if err == nil { return r.respond(w, http.StatusOK, saved) }; if !errors.Is(err, store.ErrConflict) || try == maxTries { return err } }
 func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Object) (api.Object, error)) error {
 	for try := 1; ; try++ {
 		stored, err := s.Store.Get(r.Context(), keyOf(r.kind, r.namespace, r.name))

@@ -36,10 +36,17 @@ func (s *SQLite) Get(ctx context.Context, key string) (Object, error) {
 	return object, nil
 }
 
-// List implements Store.
+// List implements Store. readLog, below, has the same shape.
 //  1. Begin a view: all that is read in it is of one state of the store, and it knows the revision of that state.
-//  2. Read the objects whose keys are from the prefix on and before its end, in the order of their keys.
-//  3. Return them with the revision.
+//  2. Read the objects with selectObjects, from the prefix up to end(prefix), in the order of their keys.
+//  3. Return them with the revision of the view: also if there are none, and whatever the newest of them has.
+//
+// An error says that it was this list that failed, and wraps the one of the view: that knows ErrClosed.
+//
+//lab:03 2
+//lab:hint Everything happens in the function that you give to s.view; readLog shows how rows are read in one.
+//lab:hint Set at from the revision that view hands to your function, query in the tx that it hands to you, and append one Object for each row.
+//lab:hint rows, err := tx.QueryContext(ctx, selectObjects, prefix, end(prefix)); defer rows.Close(); for rows.Next() { rows.Scan(&object.Key, &object.Revision, &object.Value) }; return rows.Err(). Around it fmt.Errorf("list %q: %w", prefix, err).
 func (s *SQLite) List(ctx context.Context, prefix string) (objects []Object, at int64, err error) {
 	err = s.view(ctx, func(tx *sql.Tx, revision, _ int64) error {
 		at = revision

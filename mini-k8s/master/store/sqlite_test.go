@@ -96,21 +96,6 @@ func TestWatcherBehindTheTailMissesNothing(t *testing.T) {
 	}
 }
 
-func TestWatcherOvertakenByCompactionIsTold(t *testing.T) {
-	path := file(t)
-	s := open(t, path)
-	create(t, s, "a", "one")
-	last := create(t, s, "b", "one")
-	must(t, s.Close())
-	s = open(t, path) // with an empty tail
-	watcher, err := s.Watch("", 0)
-	must(t, err)
-	must(t, s.Compact(t.Context(), last))
-	if changes, err := watcher.Next(t.Context()); !errors.Is(err, store.ErrCompacted) {
-		t.Errorf("Next returned %d changes, %v", len(changes), err)
-	}
-}
-
 func TestWatcherInTheTailDoesNotMindCompaction(t *testing.T) {
 	s := open(t, file(t))
 	watcher, err := s.Watch("", 0)
@@ -155,40 +140,6 @@ func TestCompactionKeepsWhatLaterChangesReplaced(t *testing.T) {
 	must(t, err)
 	if string(changes[0].Previous) != "one" || string(changes[0].Value) != "two" {
 		t.Errorf("change is %q -> %q", changes[0].Previous, changes[0].Value)
-	}
-}
-
-func TestConcurrentWritesShareCommits(t *testing.T) {
-	const writers, each = 64, 20
-	s := open(t, file(t))
-	var writing sync.WaitGroup
-	for w := range writers {
-		writing.Go(func() { update(t, s, fmt.Sprint(w), each) })
-	}
-	writing.Wait()
-	if writes, commits := s.Stats(); writes != writers*each || commits > writes/4 {
-		t.Errorf("%d writes took %d commits", writes, commits)
-	} else {
-		t.Logf("%d writes took %d commits", writes, commits)
-	}
-}
-
-func TestRefusedWriteFailsAlone(t *testing.T) {
-	s := open(t, file(t))
-	create(t, s, "taken", "one")
-	var writing sync.WaitGroup
-	for w := range 64 {
-		writing.Go(func() {
-			if w%2 == 0 {
-				create(t, s, fmt.Sprint(w), "one")
-			} else if _, err := s.Create(t.Context(), "taken", nil, "test"); !errors.Is(err, store.ErrExists) {
-				t.Error(err)
-			}
-		})
-	}
-	writing.Wait()
-	if objects, revision, err := s.List(t.Context(), ""); err != nil || len(objects) != 33 || revision != 33 {
-		t.Errorf("%d objects at revision %d (%v), want 33 at 33", len(objects), revision, err)
 	}
 }
 

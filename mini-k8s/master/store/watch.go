@@ -47,9 +47,16 @@ func (w *Watcher) Revision() int64 { return w.looked }
 
 // Next blocks until there are changes of the prefix and returns some, at least one. When ctx ends first it returns
 // the error of ctx, and may be called again. ErrCompacted and ErrClosed are final.
-//  1. Look at the tail; a watcher that is behind it reads the log.
-//  2. Return what was found, or the error.
-//  3. With nothing found, sleep until the tail has moved since it was looked at, or ctx ends. Then begin again.
+//  1. Look at the tail. If that says errBehind, read the log with w.tail.older instead, which also returns how far it has
+//     looked: the watcher moves there, even if nothing was found.
+//  2. Return the changes that were found; or the error, wrapped with the prefix and the revision.
+//  3. With nothing found, sleep until the channel that came with the look is closed, or ctx ends: then return its error.
+//     Else begin again: what has come may be of other prefixes.
+//
+//lab:03 4
+//lab:hint lookAtTail, the field older of tail and the error errBehind; the channel moved is closed when there is more to see.
+//lab:hint A loop: look; if behind, read the log; return an error or changes; else a select over moved and ctx.Done(). Reading the log moves w.looked, as lookAtTail does for the tail.
+//lab:hint changes, w.looked, err = w.tail.older(ctx, w.prefix, w.looked) if errors.Is(err, errBehind). Keep the channel of the look before: it is closed if the tail has moved while you read the log.
 func (w *Watcher) Next(ctx context.Context) ([]*Change, error) {
 	for {
 		changes, moved, err := w.lookAtTail()
@@ -73,11 +80,19 @@ func (w *Watcher) Next(ctx context.Context) ([]*Change, error) {
 // errBehind is the error of a watcher that needs changes which the tail has dropped.
 var errBehind = errors.New("behind the tail")
 
-// lookAtTail returns what the tail has for the watcher and moves that to its end.
-//  1. Fail with ErrClosed, or with errBehind if changes after the watcher's revision are in the log only.
-//  2. Pick the changes after the watcher's revision that are of its prefix.
-//  3. Move the watcher to the newest change, but never back: who has read the log may be a moment ahead of the tail.
-//  4. Return them with the channel that is closed when the tail moves on.
+// lookAtTail returns what the tail has for the watcher and moves that to its end. All of it is one look, under t.mu.
+//  1. Fail with ErrClosed if the tail is closed. Fail with errBehind if changes after the watcher's revision are in the
+//     log only, that is, if it has looked less far than t.since; the channel comes with that error, too.
+//  2. Pick the changes after the watcher's revision that are of its prefix. There are no gaps: the change at index 0 has
+//     the revision t.since+1, so that the place is a subtraction.
+//  3. Move the watcher to the newest change of any prefix, but never back: who has read the log may be a moment ahead of
+//     the tail, and finds nothing in it then.
+//  4. Return them with the channel t.moved, which is closed when the tail moves on.
+//
+//lab:03 4
+//lab:hint The fields of tail and the method newest; t.mu is a read-write lock and you only read.
+//lab:hint A switch for the two errors; then the changes from the index w.looked - t.since on, as far as strings.HasPrefix says yes; then w.looked. Return t.moved, read under the same lock.
+//lab:hint for _, change := range t.changes[min(w.looked, t.newest())-t.since:] { ... }; w.looked = max(w.looked, t.newest()).
 func (w *Watcher) lookAtTail() (changes []*Change, moved <-chan struct{}, err error) {
 	t := w.tail
 	t.mu.RLock()

@@ -42,9 +42,17 @@ type waiter struct {
 
 // write does a group commit. While one writer waits for the disk, others gather behind it, and the next of them
 // commits for all: batches grow with the load, and a lone write waits for nobody.
-//  1. Fail if ctx has ended. Later it is too late: another may be committing this change already.
-//  2. Join those who wait.
-//  3. Until another has done this write with theirs, or it is this one's turn. Then commit all who wait.
+//  1. Fail with the error of ctx if that has ended. From here on ctx does not count: another may be committing this
+//     change already, and who is told that it failed must be able to rely on it.
+//  2. Join those who wait: a waiter with its channel done, appended to s.waiting under s.mu.
+//  3. Wait until done is closed, because another has committed this write with theirs, or until it is this one's turn:
+//     whoever can send to s.turn has it. Then commitWaiting, and give the turn back by receiving from s.turn.
+//  4. Return the waiter's error, wrapped with the key, or the revision that the change has now.
+//
+//lab:03 3
+//lab:hint The type waiter above, and the fields turn, mu and waiting of SQLite, in sqlite.go.
+//lab:hint A select with two cases: receive from w.done, or send to s.turn. In the second one you commit for all who wait, yourself among them.
+//lab:hint case s.turn <- struct{}{}: s.commitWaiting(); <-s.turn. After the select, in both cases, w.err and change.Revision are what became of it. No case for ctx.Done().
 func (s *SQLite) write(ctx context.Context, change *Change, expected int64) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -66,16 +74,25 @@ func (s *SQLite) write(ctx context.Context, change *Change, expected int64) (int
 }
 
 // commitWaiting commits the writes of all who wait. The caller has the turn.
-//  1. Take them; who comes now waits for the next turn.
-//  2. Commit. If that fails, the error is that of all of them, even of a refused one: that was judged by what is
-//     undone now.
-//  3. Publish the changes, before the answers: who has one may rely on it.
-//  4. Answer.
+//  1. Take them out of s.waiting, under s.mu; who comes now waits for the next turn. If there are none, another was
+//     faster: there is nothing to do.
+//  2. Commit, without s.mu: the disk is slow, and others shall be able to join meanwhile. If that fails, the error, by
+//     way of orClosed, is that of all of them, even of a refused one: that was judged by what is undone now.
+//  3. Publish the changes on the tail, if there are any, before the answers: who has an answer may rely on it.
+//  4. Answer: close done of each.
+//
+//lab:03 3
+//lab:hint s.commit does the work, s.tail.publish tells the watchers, and each waiter has err and done for its answer.
+//lab:hint Swap s.waiting for nil under the lock and unlock at once. Then commit, publish, and go over the batch: set err only if the whole commit failed, close done in any case.
+//lab:hint batch := s.waiting; s.waiting = nil; changes, err := s.commit(batch); if len(changes) > 0 { s.tail.publish(changes) }; for each w: if err != nil { w.err = s.orClosed(err) }; close(w.done).
 func (s *SQLite) commitWaiting() {
 	s.mu.Lock()
 	batch := s.waiting
 	s.waiting = nil
 	s.mu.Unlock()
+	if len(batch) == 0 {
+		return
+	}
 	changes, err := s.commit(batch)
 	if len(changes) > 0 {
 		s.tail.publish(changes)
@@ -90,9 +107,18 @@ func (s *SQLite) commitWaiting() {
 
 // commit does writes in one transaction and returns the changes when they are on the disk. After an error nothing has
 // changed.
-//  1. Begin a transaction.
-//  2. For each write, swap; keep the change, or tell the waiter why it is refused.
-//  3. Commit.
+//  1. Begin a transaction of s.writes. Whatever happens later, roll it back at the end: after a commit that does nothing.
+//  2. For each write, swap. A refusal goes into the waiter's err and concerns it alone: the others go on. A failure of swap
+//     ends it all.
+//  3. Fail, with an error that says so, if the revision of the first change is not the one after the tail's newest:
+//     then another process writes to the file.
+//  4. Commit the transaction. Count the changes in s.written and the commit in s.commits.
+//  5. Return the changes that were not refused, in the order of their revisions.
+//
+//lab:03 3
+//lab:hint s.writes.Begin gives a transaction, swap does one write in it; tell its two errors apart.
+//lab:hint defer tx.Rollback() right after Begin. In the loop: refused, failed := swap(tx, w.change, w.expected); return on failed, keep refused in w.err, append the change if both are nil.
+//lab:hint Before tx.Commit(): if len(changes) > 0 && changes[0].Revision != s.tail.newest()+1 return errors.New("another process writes to the store"). After it s.written.Add(int64(len(changes))) and s.commits.Add(1).
 func (s *SQLite) commit(batch []*waiter) (changes []*Change, err error) {
 	tx, err := s.writes.Begin()
 	if err != nil {
@@ -119,11 +145,21 @@ func (s *SQLite) commit(batch []*waiter) (changes []*Change, err error) {
 	return changes, nil
 }
 
-// swap is the compare-and-swap. It returns why the change is refused, or what failed.
-//  1. Read the revision and the value of the key's object; without one the revision is 0.
-//  2. Refuse the change unless the revision is the expected one: with ErrExists, ErrNotFound or ErrConflict.
-//  3. Append the change to the log, where it gets its revision.
-//  4. Point the object at it, or delete the object if the change has no value.
+// swap is the compare-and-swap. It returns why the change is refused, which is for the one who asked for it, or what
+// failed, which ends the transaction. It does not commit.
+//  1. Read the revision and the value of the key's object with selectObject: the value is the change's Previous. If there
+//     is none (sql.ErrNoRows), the revision is 0.
+//  2. Refuse the change unless the revision is the expected one. If absent is expected and there is an object: ErrExists.
+//     If another is expected and there is none: ErrNotFound. If they differ: ErrConflict, wrapped, with both revisions.
+//  3. Append the change to the log with insertChange. The number of the new row is its Revision; its time, At, is that
+//     which stands in the log.
+//  4. Point the object at the change with putObject. A change whose Value is nil deletes it, with deleteObject; an empty
+//     value is a value.
+//
+//lab:03 1
+//lab:hint The statements at the top of this file, and selectObject in read.go; absent tells a creation from the rest; errors.Is(err, sql.ErrNoRows) is no failure.
+//lab:hint A switch over four cases decides: failed; there though absent was expected; not there though a revision was; another revision. Only then Exec insertChange (key, current, at, who, value), LastInsertId, and one of putObject and deleteObject.
+//lab:hint tx.QueryRow(selectObject, change.Key).Scan(&current, &change.Previous); at := time.Now().UnixNano(); change.At = time.Unix(0, at); result, err := tx.Exec(insertChange, change.Key, current, at, change.Who, change.Value); change.Revision, err = result.LastInsertId().
 func swap(tx *sql.Tx, change *Change, expected int64) (refused, failed error) {
 	var current int64
 	err := tx.QueryRow(selectObject, change.Key).Scan(&current, &change.Previous)

@@ -1,0 +1,143 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"workshop/mini-k8s/master/store"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+)
+
+// respond answers with an object as it is stored, or the part of it that the subresource shows.
+func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) error {
+	for _, text := range r.warnings {
+		// kubectl finds and prints them there (KEP-1693). Control characters alone are refused.
+		if header, err := utilnet.NewWarningHeader(299, "", text); err == nil {
+			w.Header().Add("Warning", header)
+		}
+	}
+	if r.subresource != "scale" {
+		return writeJSON(w, code, appendJSON(nil, stored))
+	}
+	object, err := decode(r.kind, stored)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, code, scaleOf(object))
+}
+
+// writeJSON answers with an object, or with JSON that is there already.
+func writeJSON(w http.ResponseWriter, code int, object any) error {
+	data, ok := object.([]byte)
+	if !ok {
+		var err error
+		if data, err = json.Marshal(object); err != nil {
+			return fmt.Errorf("encode the answer: %w", err)
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	w.Write(data)
+	return nil
+}
+
+// explain says of which object the store speaks.
+func (r *request) explain(err error) error {
+	switch resource := r.kind.GroupResource(); {
+	case errors.Is(err, store.ErrNotFound):
+		return apierrors.NewNotFound(resource, r.name)
+	case errors.Is(err, store.ErrExists):
+		return apierrors.NewAlreadyExists(resource, r.name)
+	case errors.Is(err, store.ErrConflict):
+		return r.conflict("the object has been modified; please apply your changes to the latest version and try again")
+	}
+	return err
+}
+
+func (r *request) conflict(format string, values ...any) error {
+	return apierrors.NewConflict(r.kind.GroupResource(), r.name, fmt.Errorf(format, values...))
+}
+
+func badRequest(format string, values ...any) error {
+	return apierrors.NewBadRequest(fmt.Sprintf(format, values...))
+}
+
+// writeError answers with a Status. An error that is none is a failure of the server.
+func writeError(w http.ResponseWriter, err error) {
+	var status apierrors.APIStatus
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &status):
+	case errors.As(err, &tooLarge):
+		status = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d bytes", tooLarge.Limit))
+	case errors.Is(err, store.ErrCompacted):
+		status = apierrors.NewResourceExpired(err.Error())
+	case errors.Is(err, store.ErrFuture):
+		status = apierrors.NewTimeoutError("Too large resource version: "+err.Error(), 1)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		status = apierrors.NewTimeoutError(err.Error(), 1)
+	default:
+		slog.Error("request failed", "error", err)
+		status = apierrors.NewInternalError(err)
+	}
+	body := statusOf(status)
+	writeJSON(w, int(body.Code), body)
+}
+
+func statusOf(err apierrors.APIStatus) metav1.Status {
+	status := err.Status()
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	return status
+}
+
+// warnUnserved adds a warning for each field in an object's JSON that is kept but not acted on. What the object had
+// before the request, if it was there, is not mentioned again.
+func (r *request) warnUnserved(before, after []byte) {
+	if len(r.kind.Unserved) == 0 {
+		return
+	}
+	var had, has any
+	json.Unmarshal(before, &had) // may be nil
+	json.Unmarshal(after, &has)  // readObject has read it already
+	for _, text := range slices.Sorted(slices.Values(r.kind.Unserved)) {
+		path := strings.Split(text, ".")
+		if now := valuesAt(has, path); len(now) > 0 && !reflect.DeepEqual(now, valuesAt(had, path)) {
+			r.warnings = append(r.warnings, text+": this field is stored, but nothing acts on it in this version of mini-k8s")
+		}
+	}
+}
+
+// valuesAt returns what stands at the path; "containers[*]" means in each element of the list. Empty lists and
+// objects do not count.
+func valuesAt(value any, path []string) []any {
+	list, isList := value.([]any)
+	object, isObject := value.(map[string]any)
+	switch {
+	case value == nil, isList && len(list) == 0, isObject && len(object) == 0:
+		return nil
+	case len(path) == 0:
+		return []any{value}
+	case !isObject:
+		return nil
+	}
+	name, every := strings.CutSuffix(path[0], "[*]")
+	if !every {
+		return valuesAt(object[name], path[1:])
+	}
+	var all []any
+	elements, _ := object[name].([]any)
+	for _, element := range elements {
+		all = append(all, valuesAt(element, path[1:])...)
+	}
+	return all
+}

@@ -1,0 +1,78 @@
+package apiserver
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"workshop/labs/lab"
+	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/store"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// get answers with one object.
+//  1. Get what is stored under the key of the request's kind, namespace and name.
+//  2. Answer with a table of it if the client asks for one, with the revision of the object; a scale has no table. Else
+//     respond with what is stored, and code 200.
+//
+// The error of the store is returned as it is: who called us makes a Status of it that names the object.
+//
+//lab:04 1
+func (s *Server) get(w http.ResponseWriter, r *request) error {
+	return lab.TODO("04", "Server.get")
+}
+
+// list answers with the objects of a kind, in one namespace or in all. It decodes none of them unless it must.
+//  1. Read the options with readOptions; a client that wants to watch gets a watch.
+//  2. List what is stored under the prefix of the request's kind and namespace: keyOf without a name.
+//  3. Keep what the selectors match, with filter.
+//  4. Answer with a table, or with code 200 and listJSON; each with the revision at which it was read: a watch from there
+//     misses nothing.
+//
+//lab:04 1
+func (s *Server) list(w http.ResponseWriter, r *request) error {
+	return lab.TODO("04", "Server.list")
+}
+
+// readOptions returns what the query of a list or a watch says, and the selectors in it.
+func (r *request) readOptions() (options metav1.ListOptions, selected selection, err error) {
+	query := r.URL.Query()
+	if err := metav1.Convert_url_Values_To_v1_ListOptions(&query, &options, nil); err != nil {
+		return options, selected, badRequest("%v", err)
+	}
+	selected, err = parseSelection(r.kind, options)
+	return options, selected, err
+}
+
+// listJSON writes a list out of the stored objects.
+func listJSON(kind *api.Kind, objects []store.Object, revision int64) []byte {
+	size := 256
+	for _, o := range objects {
+		size += len(o.Value) + 48
+	}
+	out := append(make([]byte, 0, size), `{"kind":"`+kind.Kind+`List","apiVersion":"`+kind.GroupVersion().String()+
+		`","metadata":{"resourceVersion":"`+strconv.FormatInt(revision, 10)+`"},"items":[`...)
+	for i, o := range objects {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = appendJSON(out, o)
+	}
+	return append(out, "]}"...)
+}
+
+// read returns an object that a request to another one needs.
+func read[T api.Object](ctx context.Context, s *Server, namespace, name string) (object T, err error) {
+	r := &request{kind: api.KindOf[T](), namespace: namespace, name: name}
+	stored, err := s.Store.Get(ctx, keyOf(r.kind, namespace, name))
+	if err != nil {
+		return object, r.explain(err)
+	}
+	o, err := decode(r.kind, stored)
+	if err != nil {
+		return object, err
+	}
+	return o.(T), nil
+}

@@ -1,0 +1,124 @@
+package apiserver
+
+import (
+	"fmt"
+	"net/http"
+
+	"workshop/mini-k8s/api"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// subresource is a part of an object with a door of its own, so that who may write the one need not be allowed the
+// other.
+type subresource struct {
+	verbs map[string]handler
+	takes schema.GroupVersionKind // what is sent and answered; empty: the object itself
+}
+
+func (s *Server) subresource(name string) subresource {
+	part := map[string]handler{"get": s.get, "update": s.update, "patch": s.patch}
+	switch name {
+	case "status", "finalize":
+		return subresource{verbs: part}
+	case "scale":
+		return subresource{part, scaleKind}
+	case "binding":
+		return subresource{map[string]handler{"create": s.bind}, corev1.SchemeGroupVersion.WithKind("Binding")}
+	case "eviction":
+		return subresource{map[string]handler{"create": s.evict}, policyv1.SchemeGroupVersion.WithKind("Eviction")}
+	case "log":
+		return subresource{verbs: map[string]handler{"get": s.logs}}
+	}
+	panic("apiserver: no handlers for the subresource " + name)
+}
+
+var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
+
+// empty returns an empty object of what the request sends: of its kind, or a Scale.
+func (r *request) empty() api.Object {
+	if r.subresource == "scale" {
+		scale := &autoscalingv1.Scale{}
+		scale.SetGroupVersionKind(scaleKind)
+		return scale
+	}
+	return r.kind.New()
+}
+
+// part returns what the request shows of an object: the whole, or its Scale.
+func (r *request) part(o api.Object) api.Object {
+	if r.subresource == "scale" {
+		return scaleOf(o)
+	}
+	return o
+}
+
+// scaleParts returns where an object keeps how many replicas it should have, has, and which they are.
+func scaleParts(o api.Object) (wanted **int32, have int32, selector *metav1.LabelSelector) {
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
+	case *appsv1.ReplicaSet:
+		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
+	}
+	panic(fmt.Sprintf("apiserver: %T does not scale", o))
+}
+
+// scaleOf returns the part of an object that `kubectl scale` and the autoscaler see: the same for all kinds.
+func scaleOf(o api.Object) *autoscalingv1.Scale {
+	wanted, have, selector := scaleParts(o)
+	scale := &autoscalingv1.Scale{
+		ObjectMeta: metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
+			ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp()},
+		Spec:   autoscalingv1.ScaleSpec{Replicas: **wanted},
+		Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: metav1.FormatLabelSelector(selector)},
+	}
+	scale.SetGroupVersionKind(scaleKind)
+	return scale
+}
+
+// setScale gives an object the replicas that the scale asks for.
+func setScale(o api.Object, scale *autoscalingv1.Scale) {
+	wanted, _, _ := scaleParts(o)
+	*wanted = &scale.Spec.Replicas
+}
+
+// bind gives a pod to a node: the scheduler's one and only write. A pod is bound once.
+func (s *Server) bind(w http.ResponseWriter, r *request) error {
+	var binding corev1.Binding
+	if err := r.readInto(&binding, "a Binding"); err != nil {
+		return err
+	}
+	if binding.Target.Name == "" {
+		return badRequest("target.name: the node to bind the pod to is required")
+	}
+	return s.replace(w, r, func(object api.Object) (api.Object, error) {
+		pod := object.(*corev1.Pod)
+		if err := r.checkIdentity(pod, &binding.UID, nil); err != nil {
+			return nil, err
+		}
+		if pod.DeletionTimestamp != nil {
+			return nil, r.conflict("pod %s is being deleted, cannot be assigned to a host", r.name)
+		}
+		if pod.Spec.NodeName != "" {
+			return nil, r.conflict("pod %s is already assigned to node %q", r.name, pod.Spec.NodeName)
+		}
+		pod.Spec.NodeName = binding.Target.Name
+		api.SetPodCondition(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
+		return pod, nil
+	})
+}
+
+// evict deletes a pod on behalf of someone who empties its node.
+func (s *Server) evict(w http.ResponseWriter, r *request) error {
+	var eviction struct{ DeleteOptions metav1.DeleteOptions }
+	if err := r.readInto(&eviction, "an Eviction"); err != nil {
+		return err
+	}
+	return s.remove(w, r, eviction.DeleteOptions)
+}

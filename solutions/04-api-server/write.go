@@ -1,0 +1,183 @@
+package apiserver
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+
+	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/store"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// create stores a new object.
+//  1. Read it from the body, into a new object of the request's kind, with readNew.
+//  2. Set what the server alone decides, and the defaults, with prepareCreate. Only now it has its name for sure: note it
+//     in r.name, for what is said and stored from here on.
+//  3. Refuse it if the kind's Validate finds something (an update would pass the old object; here there is none): all of
+//     that in one apierrors.NewInvalid with the kind and the name. Then refuse it if checkNamespace does.
+//  4. Save it in the place of nothing: of a store.Object that has a key, and revision 0. Respond with what was saved, and
+//     code 201.
+//
+// The order counts: what is refused has left nothing, and what is stored is complete.
+//
+//lab:04 2
+func (s *Server) create(w http.ResponseWriter, r *request) error {
+	object := r.kind.New()
+	if err := r.readNew(object); err != nil {
+		return err
+	}
+	prepareCreate(r.kind, object)
+	r.name = object.GetName()
+	if errs := r.kind.Validate(object, nil); len(errs) > 0 {
+		return apierrors.NewInvalid(r.kind.GroupVersionKind.GroupKind(), r.name, errs)
+	}
+	if err := s.checkNamespace(r); err != nil {
+		return err
+	}
+	saved, err := s.save(r, object, store.Object{Key: keyOf(r.kind, r.namespace, r.name)})
+	if err != nil {
+		return err
+	}
+	return r.respond(w, http.StatusCreated, saved)
+}
+
+// readNew reads an object to create from the body. A node may create what has its name, and events.
+func (r *request) readNew(into api.Object) error {
+	body, err := r.body()
+	if err != nil {
+		return err
+	}
+	if err := r.readObject(body, into); err != nil {
+		return err
+	}
+	if node := r.user.Node(); node != "" && r.kind.Resource != "events" && into.GetName() != node {
+		return r.forbidden()
+	}
+	r.warnUnserved(nil, body)
+	return nil
+}
+
+// checkNamespace refuses to put a new object into a namespace that is not there, or is on its way out.
+func (s *Server) checkNamespace(r *request) error {
+	if !r.kind.Namespaced {
+		return nil
+	}
+	namespace, err := read[*corev1.Namespace](r.Context(), s, "", r.namespace)
+	if err != nil {
+		return err
+	}
+	if namespace.DeletionTimestamp != nil {
+		return apierrors.NewForbidden(r.kind.GroupResource(), r.name,
+			errors.New("unable to create new content in namespace "+r.namespace+" because it is being terminated"))
+	}
+	return nil
+}
+
+// update replaces an object, or the part that is the subresource, with what the client sent.
+func (s *Server) update(w http.ResponseWriter, r *request) error {
+	body, err := r.body()
+	if err != nil {
+		return err
+	}
+	return s.replace(w, r, func(current api.Object) (api.Object, error) { return r.accept(body, nil, current) })
+}
+
+// delete removes an object at once, or marks it as being deleted while something still has to happen: a pod's
+// containers to stop, dependents to go, a namespace to be emptied.
+func (s *Server) delete(w http.ResponseWriter, r *request) error {
+	options := metav1.DeleteOptions{}
+	query := r.URL.Query()
+	if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &options, nil); err != nil {
+		return badRequest("DeleteOptions: %v", err)
+	}
+	if err := r.readInto(&options, "a DeleteOptions"); err != nil {
+		return err
+	}
+	return s.remove(w, r, options)
+}
+
+func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.DeleteOptions) error {
+	r.dryRun = r.dryRun || len(options.DryRun) > 0
+	return s.replace(w, r, func(object api.Object) (api.Object, error) {
+		if wanted := options.Preconditions; wanted != nil {
+			if err := r.checkIdentity(object, wanted.UID, wanted.ResourceVersion); err != nil {
+				return nil, err
+			}
+		}
+		return object, markDeleted(object, options)
+	})
+}
+
+// maxTries bounds how often a change is tried again when others write the same object.
+const maxTries = 16
+
+// replace is the one way in which an object changes: update, patch, delete, bind and scale all come here.
+//  1. Read what is stored, and decode it: each time a fresh object.
+//  2. Make the new one from it with change, which may do so in place. It fails if the client wanted another object than
+//     this, for example one of another revision: that is the client's answer, whatever error it is.
+//  3. Save the new one in the place of what was stored; save fails with store.ErrConflict if somebody has written since.
+//  4. In that case, and in no other, begin again at 1: change sees what they wrote, and decides anew. Give up with the
+//     conflict after maxTries.
+//  5. Respond with what was saved, and code 200.
+//
+//lab:04 3
+func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Object) (api.Object, error)) error {
+	for try := 1; ; try++ {
+		stored, err := s.Store.Get(r.Context(), keyOf(r.kind, r.namespace, r.name))
+		if err != nil {
+			return err
+		}
+		current, err := decode(r.kind, stored)
+		if err != nil {
+			return err
+		}
+		object, err := change(current)
+		if err != nil {
+			return err
+		}
+		saved, err := s.save(r, object, stored)
+		if err == nil {
+			return r.respond(w, http.StatusOK, saved)
+		}
+		if !errors.Is(err, store.ErrConflict) || try == maxTries {
+			return err
+		}
+	}
+}
+
+// save stores an object in the place of an old one, whose revision is 0 if there was none, and returns what is stored.
+//  1. Encode it. If that changes anything, note who did it.
+//  2. Write nothing in a dry run, but tell if the object to create is there already.
+//  3. Delete an object that is being deleted when nothing keeps it any longer.
+//  4. Write nothing if nothing changes.
+//  5. Create or update it; the store refuses that if the old object is not what it was.
+func (s *Server) save(r *request, object api.Object, old store.Object) (store.Object, error) {
+	value, err := encode(object)
+	if err == nil && !bytes.Equal(value, old.Value) {
+		r.recordManager(object)
+		value, err = encode(object)
+	}
+	if err != nil {
+		return store.Object{}, err
+	}
+	saved := store.Object{Key: old.Key, Value: value, Revision: old.Revision}
+	ctx, who := r.Context(), r.manager()
+	switch {
+	case r.dryRun:
+		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
+			err = store.ErrExists
+		}
+	case deletable(object):
+		saved.Revision, err = s.Store.Delete(ctx, old.Key, old.Revision, who)
+	case bytes.Equal(value, old.Value):
+	case old.Revision == 0:
+		saved.Revision, err = s.Store.Create(ctx, old.Key, value, who)
+	default:
+		saved.Revision, err = s.Store.Update(ctx, old.Key, value, old.Revision, who)
+	}
+	return saved, err
+}
