@@ -67,6 +67,7 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 }
 
 func TestNoTestPassesOnAStarter(t *testing.T) {
+	t.Parallel()
 	eachLab(t, func(t *testing.T, top string, l workbench.Lab) {
 		result := check(t, top, l, "./"+l.Dir())
 		if result.Build != "" {
@@ -103,6 +104,7 @@ func TestAnUntouchedStarterIsSkipped(t *testing.T) {
 }
 
 func TestSolutionsPassAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	eachLab(t, func(t *testing.T, top string, l workbench.Lab) {
 		result := check(t, top, l, "./"+l.Solution(), "-race", "-count=5")
 		if !result.Passed() {
@@ -118,6 +120,7 @@ var uids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 // Every lab keeps some plausible mistakes, as patches of its solution. Each must be caught, and what the learner then
 // reads is kept beside it.
 func TestPlausibleMistakesAreCaught(t *testing.T) {
+	t.Parallel()
 	eachLab(t, func(t *testing.T, top string, l workbench.Lab) {
 		dir := filepath.Join(top, "labs", "wrong", filepath.Base(l.Dir()))
 		patches, err := filepath.Glob(filepath.Join(dir, "*.patch"))

@@ -288,6 +288,7 @@ func (s *shell) follow(path string) {
 
 // A learner follows the guides from the first to the last, and then runs a cluster in which all that can be is their own.
 func TestALearnerFollowsTheGuides(t *testing.T) {
+	t.Parallel() // it waits for clusters more than it computes
 	s := newShell(t)
 	top := root(t)
 	for _, l := range workbench.Available() {
