@@ -1,12 +1,14 @@
 package kubelet
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -90,5 +92,15 @@ func TestInitContainersRunAgainInANewSandbox(t *testing.T) {
 				t.Errorf("the plan is %q, want %q", describe(steps), test.want)
 			}
 		})
+	}
+}
+
+func TestPlanChangesNothingThatItLooksAt(t *testing.T) {
+	pod, actual := newPod(inits("a")), alive(exited("app", 1, 1), exited("a", 0, 0))
+	podBefore, actualBefore := pod.DeepCopy(), slices.Clone(actual.Containers)
+	plan(pod, actual, &memory{}, noon)
+	statusOf(pod, actual, &memory{}, "192.0.2.1", noon)
+	if !equality.Semantic.DeepEqual(pod, podBefore) || !slices.Equal(actual.Containers, actualBefore) {
+		t.Error("the pod or its containers are not what they were")
 	}
 }
