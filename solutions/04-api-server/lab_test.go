@@ -218,6 +218,9 @@ func TestTask1ListHasTheRevisionOfTheStore(t *testing.T) {
 		s.Equal("GET "+list.path+", and read the names", got.names(), list.names, "the prefix is that of the kind and, if the path has one, the namespace; without a name")
 		s.Equal("GET "+list.path+", and read its metadata.resourceVersion", got.Metadata.ResourceVersion, newest,
 			"it is the revision that Store.List returns, which is that of the whole store: a watch after it misses nothing, and tells nothing twice")
+		if s.Failed() {
+			return
+		}
 	}
 }
 
@@ -235,6 +238,9 @@ func TestTask1SelectorsChoose(t *testing.T) {
 		s.expect("GET "+list.path, got, 200, `"items":[`, "a selector that nothing matches gives an empty list")
 		s.Equal("GET "+list.path, got.names(), list.names, "selected.filter keeps what the selectors of readOptions match")
 		s.Equal("GET "+list.path+", and read its metadata.resourceVersion", got.Metadata.ResourceVersion, newest, "what is left out does not change the state at which the list was read")
+		if s.Failed() {
+			return
+		}
 	}
 	s.expect("GET with a selector that cannot be read", s.send("GET", pods+"?labelSelector=a+in", ""), 400, "labelSelector", "the error of readOptions is the answer")
 }
