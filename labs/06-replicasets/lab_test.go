@@ -406,7 +406,11 @@ func TestTask4NothingIsMadeTwiceThoughTheWatchIsSlow(t *testing.T) {
 		}
 		gate.Open()
 		mastertest.Settle()
-		lab.Equal("asked for 3 replicas while the watch of the pods told nothing, and counted the creations", int(made.Load()), 3,
+		got := fmt.Sprint(made.Load())
+		if made.Load() > 3 {
+			got = "more than 3" // how many is another number each time
+		}
+		lab.Equal("asked for 3 replicas while the watch of the pods told nothing, and counted the creations", got, "3",
 			"write with c.pods: it notes the revision of the write, and the next look waits until the cache shows it")
 	})
 }
