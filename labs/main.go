@@ -130,6 +130,10 @@ func (t *tool) named(cCtx *cli.Context) (workbench.Lab, error) {
 
 func (t *tool) check(cCtx *cli.Context) error {
 	l, err := t.lab(cCtx)
+	if err != nil && !cCtx.Args().Present() { // all have passed: the last, and with it all before
+		there := workbench.Available()
+		l, err = there[len(there)-1], nil
+	}
 	if err != nil {
 		return err
 	}

@@ -115,6 +115,8 @@ func TestSolutionsPassAgainAndAgain(t *testing.T) {
 	})
 }
 
+var failing = regexp.MustCompile(`(?m)^TestTask\w+$`)
+
 var uids = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // Every lab keeps some plausible mistakes, as patches of its solution. Each must be caught, and what the learner then
@@ -130,7 +132,12 @@ func TestPlausibleMistakesAreCaught(t *testing.T) {
 		for _, patch := range patches {
 			name := strings.TrimSuffix(filepath.Base(patch), ".patch")
 			t.Run(name, func(t *testing.T) {
-				result := check(t, top, l, "./"+l.Solution(), "-overlay", overlay(t, top, patch))
+				// That the tests which are to catch it do is enough: to run all takes minutes where they start containers.
+				flags := []string{"-overlay", overlay(t, top, patch)}
+				if known, err := os.ReadFile(strings.TrimSuffix(patch, ".patch") + ".golden"); err == nil && !*update {
+					flags = append(flags, "-run", "^("+strings.Join(failing.FindAllString(string(known), -1), "|")+")$")
+				}
+				result := check(t, top, l, "./"+l.Solution(), flags...)
 				if result.Build != "" {
 					t.Fatal(result.Build)
 				}

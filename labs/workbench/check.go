@@ -169,7 +169,18 @@ func (r Result) Print(out io.Writer, root string, p Paint) {
 			fmt.Fprintf(out, "\nskipped: %s: %s\n", test.Name, strings.TrimSpace(test.Report))
 		}
 	}
+	if missing := r.expected(root) - len(r.Tests); missing > 0 {
+		fmt.Fprintf(out, "\n%s\n", p.Yellow(fmt.Sprintf("%d tests did not run, for the one that failed ended all.", missing)))
+	}
 	fmt.Fprintf(out, "\n%s  %s\n", r.summary(p), p.Dim(fmt.Sprintf("%.1f s", r.Took.Seconds())))
+}
+
+var testFunction = regexp.MustCompile(`(?m)^func TestTask\d`)
+
+// expected returns how many tests the lab has.
+func (r Result) expected(root string) int {
+	text, _ := os.ReadFile(filepath.Join(root, r.Lab.Source(), LabTest))
+	return len(testFunction.FindAll(text, -1))
 }
 
 func (r Result) printTask(out io.Writer, code *code, task int, p Paint) {
@@ -207,15 +218,20 @@ func (r Result) summary(p Paint) string {
 	return fmt.Sprintf("%d passed, %d failed, %d to do", r.Count("pass"), r.Count("fail"), r.Count("todo"))
 }
 
+var unused = regexp.MustCompile(`(?m)([\w]+\.go):\d+:\d+: ("[^"]+") imported.* and not used`)
+
 var undefined = regexp.MustCompile(`(?m)([\w]+\.go):\d+:\d+: undefined: (\w+)`)
 
-// missingImports says which imports the reference has for names that the compiler does not know.
+// missingImports says which imports the reference has for names that the compiler does not know, and which are to go.
 func missingImports(root string, l Lab, build string) []string {
 	reference, err := readCode(filepath.Join(root, l.Source()), l.Number)
 	if err != nil {
 		return nil
 	}
 	var lines []string
+	for _, found := range unused.FindAllStringSubmatch(build, -1) {
+		lines = append(lines, fmt.Sprintf("%s: remove the import %s", found[1], found[2]))
+	}
 	for _, found := range undefined.FindAllStringSubmatch(build, -1) {
 		f := reference.files[found[1]]
 		if f == nil {

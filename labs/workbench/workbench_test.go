@@ -202,11 +202,11 @@ func TestACheckTellsToDoFromFailedFromPassed(t *testing.T) {
 	if r, got := outcomes(); !r.Passed() {
 		t.Errorf("solved: %s%+v", got, r)
 	}
-	write(t, at, strings.Replace(read(t, at), "\t\"errors\"\n", "", 1))
+	write(t, at, strings.Replace(read(t, at), "\t\"errors\"\n", "\t\"os\"\n", 1))
 	r, _ = outcomes()
 	var told bytes.Buffer
 	r.Print(&told, root, false)
-	for _, want := range []string{"It does not compile", "scheduler.go:", "undefined: errors", `scheduler.go: import "errors"`} {
+	for _, want := range []string{"It does not compile", "scheduler.go:", "undefined: errors", `scheduler.go: import "errors"`, `scheduler.go: remove the import "os"`} {
 		if !strings.Contains(told.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, told.String())
 		}
