@@ -408,18 +408,10 @@ func TestTask4NothingIsMadeTwiceThoughTheWatchIsSlow(t *testing.T) {
 		mastertest.Settle()
 		got := fmt.Sprint(made.Load())
 		if made.Load() > 3 {
-<<<<<<< HEAD
-			got = "more: at each look that the cache shows no pods, three again"
-		}
-		lab.Check(made.Load() == 3, labtest.Report{
-			Did: "asked for 3 replicas while the watch of the pods told nothing, and counted the creations", Want: "3", Got: got,
-			Cause: "write with c.pods: it notes the revision of the write, and the next look waits until the cache shows it"})
-=======
 			got = "more than 3" // how many is another number each time
 		}
 		lab.Equal("asked for 3 replicas while the watch of the pods told nothing, and counted the creations", got, "3",
 			"write with c.pods: it notes the revision of the write, and the next look waits until the cache shows it")
->>>>>>> content-3
 	})
 }
 
