@@ -541,7 +541,7 @@ func look(ctx context.Context, w *Watcher) (changes []*Change, err error) {
 }
 
 func tailOf(keys ...string) *tail {
-	t := &tail{moved: make(chan struct{})}
+	t := &tail{}
 	extend(t, keys...)
 	return t
 }

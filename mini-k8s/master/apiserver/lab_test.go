@@ -612,13 +612,13 @@ func TestTask5SilentWatchSendsBookmarks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 5)
 		start := s.revision()
-		ctx, cancel := context.WithTimeout(context.Background(), 75*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 150*time.Second)
 		defer cancel()
 		w, ended := s.following(ctx, "", start)
 		synctest.Wait()
 		other := seed(s, pod("other-kind", "")) // moves the store on, but tells this watch nothing
 		<-ended
-		s.Equal("followed a watch for 75 seconds, in which nothing of its kind happened, but something else did; read what had arrived", w.told(0, ended), fmt.Sprintf("BOOKMARK @%d, BOOKMARK @%d", other, other),
+		s.Equal("followed a watch for 150 seconds, in which nothing of its kind happened, but something else did; read what had arrived", w.told(0, ended), fmt.Sprintf("BOOKMARK @%d, BOOKMARK @%d", other, other),
 			"Next gets a context of its own, which ends after bookmarkEvery: then send a bookmark with watcher.Revision(), which moves on over other kinds, and wait again. When ctx itself has ended, send nothing")
 	})
 }

@@ -16,7 +16,7 @@ import (
 const (
 	// bookmarkEvery is how long a watch is silent before it tells the client up to which revision it has looked, so
 	// that the client can go on from there (KEP-956).
-	bookmarkEvery = 30 * time.Second
+	bookmarkEvery = time.Minute
 	// maxWatch bounds the life of a watch; the client goes on with another one.
 	maxWatch = 30 * time.Minute
 )

@@ -154,7 +154,7 @@ func TestSilentWatchSendsBookmarksToThoseWhoWantThem(t *testing.T) {
 		if e.Type != "BOOKMARK" || e.Object.ResourceVersion != other || e.Object.Kind != "ConfigMap" || e.Object.APIVersion != "v1" || e.Object.Name != "" {
 			t.Errorf("got %+v, the store is at %s", e, other)
 		}
-		if waited := time.Since(started); waited < 30*time.Second || waited > 31*time.Second {
+		if waited := time.Since(started); waited < time.Minute || waited > time.Minute+time.Second {
 			t.Errorf("after %v", waited)
 		}
 		if e := table.next(); e.Type != "BOOKMARK" || e.Object.Kind != "Table" || e.Object.ResourceVersion != other || len(e.Object.Rows) != 1 {

@@ -61,7 +61,7 @@ type SQLite struct {
 // caller must Close it.
 func OpenSQLite(path string) (*SQLite, error) {
 	s := &SQLite{turn: make(chan struct{}, 1)}
-	s.tail = &tail{older: s.readLog, moved: make(chan struct{})}
+	s.tail = &tail{older: s.readLog}
 	if err := s.open(path); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}

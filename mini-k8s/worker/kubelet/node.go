@@ -19,7 +19,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
@@ -154,16 +153,17 @@ func (n *Node) conditions(shown []corev1.NodeCondition) []corev1.NodeCondition {
 
 // keepLease renews the node's lease, or makes it (KEP-589).
 func (n *Node) keepLease(ctx context.Context) error {
+	seconds := int32(leaseSeconds)
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: n.Node},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &n.Node, LeaseDurationSeconds: &seconds},
+	}
 	for ctx.Err() == nil {
 		now := metav1.NowMicro()
-		renewal := map[string]any{"spec": map[string]any{"renewTime": now}}
-		_, err := n.leases.Patch(ctx, corev1.NamespaceNodeLease, n.Node, "", types.MergePatchType, renewal)
+		lease.Spec.RenewTime = &now
+		_, err := n.leases.Update(ctx, lease) // whatever revision it is at: nobody else writes it
 		if apierrors.IsNotFound(err) {
-			seconds := int32(leaseSeconds)
-			_, err = n.leases.Create(ctx, &coordinationv1.Lease{
-				ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: n.Node},
-				Spec:       coordinationv1.LeaseSpec{HolderIdentity: &n.Node, LeaseDurationSeconds: &seconds, RenewTime: &now},
-			})
+			_, err = n.leases.Create(ctx, lease)
 		}
 		if err != nil && ctx.Err() == nil {
 			slog.Warn("cannot renew the lease", "node", n.Node, "reason", err)
