@@ -137,14 +137,16 @@ func TestPlausibleMistakesAreCaught(t *testing.T) {
 				if known, err := os.ReadFile(strings.TrimSuffix(patch, ".patch") + ".golden"); err == nil && !*update {
 					flags = append(flags, "-run", "^("+strings.Join(failing.FindAllString(string(known), -1), "|")+")$")
 				}
-				result := check(t, top, l, "./"+l.Solution(), flags...)
-				if result.Build != "" {
-					t.Fatal(result.Build)
-				}
 				var told strings.Builder
-				for _, test := range result.Tests {
-					if test.Outcome == "fail" {
-						fmt.Fprintf(&told, "%s\n%s\n\n", test.Name, test.Report)
+				for try := 0; try < 3 && told.Len() == 0; try++ { // some mistakes are races, and need not show each time
+					result := check(t, top, l, "./"+l.Solution(), flags...)
+					if result.Build != "" {
+						t.Fatal(result.Build)
+					}
+					for _, test := range result.Tests {
+						if test.Outcome == "fail" {
+							fmt.Fprintf(&told, "%s\n%s\n\n", test.Name, test.Report)
+						}
 					}
 				}
 				if told.Len() == 0 {
@@ -199,6 +201,9 @@ func overlay(t *testing.T, top, patch string) string {
 	return file
 }
 
+// seen is the part of a report that may differ from run to run: what came instead of what was expected.
+var seen = regexp.MustCompile(`(?m)^   got: .*(\n {14}.*)*`)
+
 func golden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
@@ -207,7 +212,7 @@ func golden(t *testing.T, path, got string) {
 		}
 	}
 	want, err := os.ReadFile(path)
-	if err != nil || string(want) != got {
+	if err != nil || seen.ReplaceAllString(string(want), "") != seen.ReplaceAllString(got, "") {
 		t.Errorf("the learner reads (%v)\n%s\nand %s has\n%s", err, got, filepath.Base(path), want)
 	}
 }
