@@ -61,6 +61,14 @@ func TestKubectl(t *testing.T) {
 				{"pods that end", testRun},
 				{"nodes are emptied", testDrain},
 				{"discovery", testDiscovery},
+				{"create has a generator for each kind", testGenerators},
+				{"expose and autoscale", testExpose},
+				{"set changes parts of a template", testSet},
+				{"lists are changed by the keys of their elements", testApplyLists},
+				{"kustomize, diff and dry runs", testKustomize},
+				{"get sorts and selects", testGetOrder},
+				{"describe knows every kind", testDescribeAll},
+				{"delete takes many at once", testDeleteMany},
 			} {
 				t.Run(test.name, func(t *testing.T) { test.run(k.in(t)) })
 			}
@@ -133,8 +141,7 @@ func (k *kubectl) in(t *testing.T) *kubectl {
 	return &inside
 }
 
-func (k *kubectl) command(ctx context.Context, line string) *exec.Cmd {
-	args := strings.Fields(line)
+func (k *kubectl) command(ctx context.Context, args ...string) *exec.Cmd {
 	if k.namespace != "" {
 		args = append([]string{"--namespace", k.namespace}, args...)
 	}
@@ -146,13 +153,18 @@ func (k *kubectl) command(ctx context.Context, line string) *exec.Cmd {
 // run runs a command line. A word cannot have blanks in it.
 func (k *kubectl) run(stdin, line string) (out, errOut string, err error) {
 	k.t.Helper()
+	return k.runArgs(stdin, strings.Fields(line)...)
+}
+
+func (k *kubectl) runArgs(stdin string, args ...string) (out, errOut string, err error) {
+	k.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
-	c := k.command(ctx, line)
+	c := k.command(ctx, args...)
 	var stdout, stderr bytes.Buffer
 	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	if err = c.Run(); ctx.Err() != nil {
-		k.t.Fatalf("kubectl %s: still running after %v\n%s%s", line, commandTime, &stdout, &stderr)
+		k.t.Fatalf("kubectl %s: still running after %v\n%s%s", strings.Join(args, " "), commandTime, &stdout, &stderr)
 	}
 	return stdout.String(), stderr.String(), err
 }
@@ -241,7 +253,7 @@ func testGet(k *kubectl) {
 func testGetWatch(k *kubectl) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
-	c := k.command(ctx, "get configmaps -w")
+	c := k.command(ctx, "get", "configmaps", "-w")
 	out, err := c.StdoutPipe()
 	if err != nil {
 		k.t.Fatal(err)
