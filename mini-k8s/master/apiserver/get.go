@@ -72,7 +72,7 @@ func (s *Server) list(w http.ResponseWriter, r *request) error {
 
 // collection answers a list or a watch at the revision that the client asks for: list knows the present only.
 func (s *Server) collection(w http.ResponseWriter, r *request) error {
-	options, selected, err := r.readOptions()
+	options, _, err := r.readOptions()
 	if err != nil {
 		return err
 	}
@@ -80,25 +80,25 @@ func (s *Server) collection(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	prefix := keyOf(r.kind, r.namespace, "")
-	if options.ResourceVersionMatch != metav1.ResourceVersionMatchExact {
-		// The present will do, unless the store has not come so far.
-		if _, err := s.Store.Watch(prefix, revision); errors.Is(err, store.ErrFuture) {
-			return err
-		}
-		return s.list(w, r)
+	if options.ResourceVersionMatch == metav1.ResourceVersionMatchExact {
+		return (&Server{Config: Config{Store: asOf{s.Store, revision}}}).list(w, r)
 	}
-	objects, _, err := s.Store.ListAt(r.Context(), prefix, revision)
-	if err == nil {
-		objects, err = selected.filter(objects)
-	}
-	switch {
-	case err != nil:
+	// The present will do, unless the store has not come so far: then it refuses a watch.
+	if _, err := s.Store.Watch("", revision); errors.Is(err, store.ErrFuture) {
 		return err
-	case r.wantsTable():
-		return r.answerTable(w, objects, revision)
 	}
-	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
+	return s.list(w, r)
+}
+
+// asOf is a store whose lists are of the past.
+type asOf struct {
+	store.Store
+	revision int64
+}
+
+// List implements store.Store.
+func (s asOf) List(ctx context.Context, prefix string) ([]store.Object, int64, error) {
+	return s.ListAt(ctx, prefix, s.revision)
 }
 
 // readOptions returns what the query of a list or a watch says, and the selectors in it.
