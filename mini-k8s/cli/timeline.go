@@ -55,12 +55,8 @@ func (s *session) timeline(args []string) error {
 	return err
 }
 
-var (
-	// upToElement is the part of a path that the name of a list tells as well.
-	upToElement = regexp.MustCompile(`^.*\.(\w+\[)`)
-	// wordy are the parts of an element that say again what others say.
-	wordy = regexp.MustCompile(`\]\.(name|type|message)$`)
-)
+// upToElement is the part of a path that the name of a list tells as well.
+var upToElement = regexp.MustCompile(`^.*\.(\w+\[)`)
 
 // news says in a line what has happened: of a status, what a table shows of it, if it does.
 func news(e api.HistoryEntry) string {
@@ -77,16 +73,14 @@ func news(e api.HistoryEntry) string {
 	var words, status []string
 	for _, d := range e.Changes {
 		text := upToElement.ReplaceAllString(d.Path, "$1") + " " + short(d.From) + " -> " + short(d.To)
-		if !strings.HasPrefix(d.Path, "status.") {
-			words = append(words, text)
-		} else if !wordy.MatchString(d.Path) {
+		if strings.HasPrefix(d.Path, "status.") {
 			status = append(status, text)
+		} else {
+			words = append(words, text)
 		}
 	}
 	for _, d := range e.Columns {
-		if len(status) > 0 {
-			words = append(words, strings.ToUpper(d.Path)+" "+short(d.From)+" -> "+short(d.To))
-		}
+		words = append(words, strings.ToUpper(d.Path)+" "+short(d.From)+" -> "+short(d.To))
 	}
 	if len(words) == 0 {
 		words = status

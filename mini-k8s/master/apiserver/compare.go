@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,26 +16,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// noise are fields, wherever they are, that change with the time, or because something else in the object does.
-var noise = map[string]bool{"managedFields": true, "generation": true, "observedGeneration": true, "lastTransitionTime": true,
-	"lastUpdateTime": true, "lastProbeTime": true, "lastHeartbeatTime": true, "renewTime": true, "startedAt": true,
-	"finishedAt": true, "deletionGracePeriodSeconds": true,
-	corev1.LastAppliedConfigAnnotation: true} // repeats the whole object, with the data of a Secret
+// noise are the paths that change with the time, or because another does. The annotation repeats the whole object, with
+// the data of a Secret.
+var noise = regexp.MustCompile(`^\.metadata\.(managedFields|generation|deletionGracePeriodSeconds|annotations\.` +
+	regexp.QuoteMeta(corev1.LastAppliedConfigAnnotation) + `)$|^\.status\..*(Time|edAt|observedGeneration|message)$|^\.spec\.renewTime$|\]\.(name|type)$`)
 
 // compare returns what an update has changed, and what of it a table shows. The data of a Secret is not in it.
-func compare(kind *api.Kind, change *store.Change) (changes, columns []api.Difference) {
+func compare(kind *api.Kind, change *store.Change, after api.Object) (changes, columns []api.Difference) {
 	var from, to any
-	before, after := kind.New(), kind.New()
-	for _, into := range []any{&from, before} {
-		json.Unmarshal(change.Previous, into) // encode wrote it
-	}
-	for _, into := range []any{&to, after} {
-		json.Unmarshal(change.Value, into)
-	}
+	before := kind.New()
+	json.Unmarshal(change.Previous, &from) // encode wrote it
+	json.Unmarshal(change.Previous, before)
+	json.Unmarshal(change.Value, &to)
 	changes = differences("", from, to, nil)
-	for i, d := range changes {
-		if kind.Kind == "Secret" && strings.HasPrefix(d.Path, "data") {
-			changes[i] = api.Difference{Path: d.Path, To: "(hidden)"}
+	for i := range changes {
+		for _, value := range []*any{&changes[i].From, &changes[i].To} {
+			if *value != nil && kind.Kind == "Secret" && strings.HasPrefix(changes[i].Path, "data") {
+				*value = "(hidden)"
+			}
 		}
 	}
 	for i, column := range kind.Columns() {
@@ -50,6 +49,9 @@ func compare(kind *api.Kind, change *store.Change) (changes, columns []api.Diffe
 
 // differences appends the leaves in which two values of JSON differ, and what came or went with nothing in it to tell.
 func differences(path string, from, to any, all []api.Difference) []api.Difference {
+	if noise.MatchString(path) {
+		return all
+	}
 	known, before, after := len(all), parts(from), parts(to)
 	leaf := before == nil && from != nil || after == nil && to != nil
 	if !leaf {
@@ -72,9 +74,7 @@ func parts(value any) map[string]any {
 	switch value := value.(type) {
 	case map[string]any:
 		for name, field := range value {
-			if !noise[name] {
-				all["."+name] = field
-			}
+			all["."+name] = field
 		}
 		return all
 	case []any:

@@ -139,7 +139,7 @@ func (l *life) tell(change *store.Change) {
 	case change.Value == nil:
 		entry.Verb = "deleted"
 	case !isEvent:
-		entry.Changes, entry.Columns = compare(kind, change)
+		entry.Changes, entry.Columns = compare(kind, change, o)
 	}
 	if isEvent {
 		about := event.InvolvedObject
