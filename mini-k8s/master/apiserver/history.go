@@ -31,8 +31,8 @@ type life struct {
 // watch=true it marks the present and goes on. In Kubernetes there is no such thing.
 func (s *Server) history(w http.ResponseWriter, r *request) error {
 	l := &life{request: r, server: s, uids: map[types.UID]bool{}, out: &stream{w: w, r: r, bookmarks: true}}
-	if r.user.Node() != "" || !l.mayTell(r.kind, r.namespace) {
-		return r.forbidden()
+	if r.user.Node() != "" {
+		return r.forbidden() // no node needs it
 	}
 	state, after, err := s.Store.ListAt(r.Context(), "", store.Oldest)
 	if err != nil {
@@ -72,11 +72,6 @@ func (s *Server) history(w http.ResponseWriter, r *request) error {
 }
 
 func (l *life) key() string { return keyOf(l.kind, l.namespace, l.name) }
-
-// mayTell reports whether the user may know the objects of a kind: their past is worth no less than their present.
-func (l *life) mayTell(kind *api.Kind, namespace string) bool {
-	return l.server.authorize(&request{Request: l.Request, user: l.user, verb: "list", kind: kind, namespace: namespace}) == nil
-}
 
 // known returns what is there when the log begins, as changes at no time. In a list, what is owned may come first.
 func (l *life) known(state []store.Object) (changes []*store.Change) {
@@ -150,7 +145,8 @@ func (l *life) tell(change *store.Change) {
 		}
 	}
 	noise := entry.Verb == "updated" && !isEvent && len(entry.Changes) == 0 || isEvent && entry.Verb == "deleted"
-	if !noise && l.mayTell(kind, o.GetNamespace()) {
+	list := &request{Request: l.Request, user: l.user, verb: "list", kind: kind, namespace: o.GetNamespace()}
+	if !noise && l.server.authorize(list) == nil {
 		text, _ := json.Marshal(entry)
 		l.out.write(watch.Added, text)
 	}

@@ -141,6 +141,25 @@ func TestWhatIsAdoptedBelongsFromThenOnAndToItsEnd(t *testing.T) {
 	}
 }
 
+func TestHistorySaysWhoItWas(t *testing.T) {
+	w := newWorld(t)
+	w.call("component:master", "POST", pods, pod("a", ""), "User-Agent: replicaset-controller").ok()
+	w.post(pods+"/a/binding?fieldManager=me", toJSON(`{target: {name: node-1}}`)).ok()
+	w.call("node:node-1", "PATCH", pods+"/a/status", `{"status":{"phase":"Running"}}`, "User-Agent: kubelet/v1", "Content-Type: application/merge-patch+json").ok()
+	a := w.get(pods + "/a").object()
+	w.call("node:node-1", "POST", events, strings.Replace(eventAbout("e", "Started", a), "scheduler", "kubelet", 1), "User-Agent: kubelet").ok()
+	var who []string
+	for _, e := range w.history("admin", pods+"/a") {
+		who = append(who, e.Who)
+	}
+	if got := strings.Join(who, ", "); got != "replicaset-controller, me, kubelet (node-1), kubelet (node-1)" {
+		t.Errorf("got %s", got)
+	}
+	if got := managers(a); strings.Contains(got, "node-1") {
+		t.Errorf("the managers are %s", got)
+	}
+}
+
 func TestHistoryHidesWhatSecretsHold(t *testing.T) {
 	w := newWorld(t)
 	const secrets = "/api/v1/namespaces/default/secrets"
@@ -179,6 +198,22 @@ func TestHeartbeatsAreNoNews(t *testing.T) {
 		"created Lease/node-1",
 		"updated Node/node-1 status.conditions[Ready].status: True -> False Status: Ready -> NotReady",
 		"created ConfigMap/c", "updated ConfigMap/c data.generation: 1 -> 2")
+}
+
+func TestElementsOfListsGoByTheirNames(t *testing.T) {
+	w := newWorld(t)
+	template := `{spec: {template: {spec: {containers: [{name: c, image: "i:1", command: [%s], volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: %s}]%s}]}}}}`
+	w.post(deployments, deployment("web", "")).ok()
+	w.patch("merge", deployments+"/web", toJSON(fmt.Sprintf(template, "a", "/b", ", env: [{name: P, value: '1'}, {name: Q, value: '2'}]"))).ok()
+	w.patch("merge", deployments+"/web", toJSON(fmt.Sprintf(template, "a, b", "/c", ", env: [{name: Q, value: '2'}, {name: P, value: '3'}]"))).ok()
+	entries := w.history("admin", deployments+"/web")
+	want := "updated Deployment/web" +
+		" spec.template.spec.containers[c].command: [a] -> [a b]" +
+		" spec.template.spec.containers[c].env[P].value: 1 -> 3" +
+		" spec.template.spec.containers[c].volumeMounts[1].mountPath: /b -> /c"
+	if got := told(entries); got[2] != want {
+		t.Errorf("got\n%s\nwant\n%s", got[2], want)
+	}
 }
 
 // After a compaction the states that were replaced are gone, and so are the objects that were deleted.
@@ -240,8 +275,8 @@ func TestHistoryGoesOnForWhoWatches(t *testing.T) {
 func TestHistoryPassesOverWhatIsNoObject(t *testing.T) {
 	w := newWorld(t)
 	a := w.post(configMaps, configMap("a", "", "")).object()
-	for _, key := range []string{"claims/1", "configmaps/default/b"} {
-		if _, err := w.store.Create(w.ctx, key, []byte(`of "uid":"`+string(a.UID)+`"`), "test"); err != nil {
+	for key, value := range map[string]string{"claims/1": `{"metadata":{"uid":%q}}`, "configmaps/default/b": `of "uid":%q`} {
+		if _, err := w.store.Create(w.ctx, key, fmt.Appendf(nil, value, a.UID), "test"); err != nil {
 			t.Fatal(err)
 		}
 	}
