@@ -48,7 +48,8 @@ mini-k8s get pods -o wide            pods, with their nodes and addresses
 mini-k8s get deploy,pods -l app=web  all that belongs to web
 mini-k8s get pods -A -w              all pods, and what changes, until Ctrl-C
 mini-k8s get deploy web -o yaml      everything about one object`,
-			(*session).get, selector, everywhere, watch, text("output", "o", "`FORMAT`: wide, yaml, json or name")),
+			(*session).get, selector, everywhere, watch, text("output", "o", "`FORMAT`: wide, yaml, json or name"),
+			text("revision", "", "as it was at this `REVISION` of the cluster")),
 		onCluster("apply", "Make the cluster hold what manifests say", "-f FILE|DIRECTORY|-", `
 mini-k8s apply -f web.yaml    create or change what the file describes`,
 			(*session).apply, files),
@@ -68,6 +69,11 @@ mini-k8s describe node node-1`,
 mini-k8s events -A -w                 all that happens in the cluster, until Ctrl-C
 mini-k8s events --for deployment/web`,
 			(*session).events, everywhere, watch, text("for", "", "only what happened to this `KIND/NAME`")),
+		onCluster("timeline", "Tell the life of an object and of what belongs to it, also if it is gone", "KIND/NAME", `
+mini-k8s timeline deployment/web       who changed what when, in it, its ReplicaSets and pods
+mini-k8s timeline deploy/web -w --since 5m
+mini-k8s get pods --revision 120       how it was at one of the revisions that it tells`,
+			(*session).timeline, watch, &cli.DurationFlag{Name: "since", Usage: "only the last `TIME`: 10m"}, text("output", "o", "`FORMAT`: json, a line for each entry")),
 		onCluster("logs", "Show what a container wrote", "POD", `
 mini-k8s logs web-1 -f --tail 20       the last 20 lines, and what follows, until Ctrl-C
 mini-k8s logs web-1 -c app --previous  before it crashed`,
@@ -144,6 +150,10 @@ func connect(cCtx *cli.Context) (s *session, err error) {
 	}
 	if labels := cCtx.String("selector"); labels != "" {
 		s.selection.Set("labelSelector", labels)
+	}
+	if revision := cCtx.String("revision"); revision != "" {
+		s.selection.Set("resourceVersion", revision)
+		s.selection.Set("resourceVersionMatch", string(metav1.ResourceVersionMatchExact))
 	}
 	return s, nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"workshop/mini-k8s/client"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/yaml"
@@ -92,7 +94,18 @@ func (s *session) watch(t target) error {
 	}
 	s.selection.Set("watch", "true")
 	s.selection.Set("resourceVersion", shown.ResourceVersion)
-	response, err := s.client.Stream(s.ctx, s.request(t, asTable))
+	return s.changes(s.request(t, asTable), func(_ watch.EventType, object []byte) error {
+		var change metav1.Table // without columns: a watch sends them once
+		err := json.Unmarshal(object, &change)
+		shown.Rows = append(shown.Rows, change.Rows...)
+		shown.print(s.out)
+		return err
+	})
+}
+
+// changes shows the object of each event of a watch, until the user or the server ends it.
+func (s *session) changes(request client.Request, show func(event watch.EventType, object []byte) error) error {
+	response, err := s.client.Stream(s.ctx, request)
 	if err != nil {
 		return s.explain(err)
 	}
@@ -100,7 +113,7 @@ func (s *session) watch(t target) error {
 	for changes := json.NewDecoder(response.Body); ; {
 		var change struct {
 			Type   watch.EventType
-			Object metav1.Table // without columns: a watch sends them once
+			Object json.RawMessage
 		}
 		err := changes.Decode(&change)
 		switch {
@@ -108,11 +121,11 @@ func (s *session) watch(t target) error {
 			return nil
 		case err == nil && change.Type == watch.Error:
 			err = errors.New("the server cannot go on from where it was: start it again")
+		case err == nil:
+			err = show(change.Type, change.Object)
 		}
 		if err != nil {
-			return fmt.Errorf("watch %s: %w", t.kind.Resource, err)
+			return fmt.Errorf("watch %s: %w", request.Path, err)
 		}
-		shown.Rows = append(shown.Rows, change.Object.Rows...)
-		shown.print(s.out)
 	}
 }

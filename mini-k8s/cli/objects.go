@@ -67,7 +67,7 @@ func (s *session) targets(args []string) ([]target, error) {
 	}
 	for _, t := range targets { // refuse what would not mean what its writer thinks
 		if t.name != "" && (t.kind.Namespaced && s.namespace == "" || len(s.selection) > 0) {
-			return nil, fmt.Errorf("%s is one object: leave out -A and -l, or the name", t)
+			return nil, fmt.Errorf("%s is one object: leave out -A, -l and --revision, or the name", t)
 		}
 	}
 	return targets, nil

@@ -83,7 +83,9 @@ func writeError(w http.ResponseWriter, err error) {
 	case errors.Is(err, store.ErrCompacted):
 		status = apierrors.NewResourceExpired(err.Error())
 	case errors.Is(err, store.ErrFuture):
-		status = apierrors.NewTimeoutError("Too large resource version: "+err.Error(), 1)
+		ahead := apierrors.NewTimeoutError("Too large resource version: "+err.Error(), 1)
+		ahead.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+		status = ahead
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		status = apierrors.NewTimeoutError(err.Error(), 1)
 	default:

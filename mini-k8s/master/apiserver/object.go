@@ -118,6 +118,14 @@ func (r *request) recordManager(o api.Object) {
 	o.SetManagedFields(append(others, entry))
 }
 
+// author returns who writes, for the log: the program, of which there may be one on each node.
+func (r *request) author() string {
+	if node := r.user.Node(); node != "" {
+		return r.manager() + " (" + node + ")"
+	}
+	return r.manager()
+}
+
 // manager returns the name of the program that calls.
 func (r *request) manager() string {
 	agent, _, _ := strings.Cut(r.UserAgent(), "/")

@@ -80,9 +80,9 @@ func (s *Server) routes() {
 		// The path of a kind with {namespace} and {name} in it is the pattern for its requests.
 		collection, object := kind.Path("{namespace}", "", ""), kind.Path("{namespace}", "{name}", "")
 		if kind.Namespaced {
-			s.handle("list", kind.Path("", "", ""), kind, "", s.list)
+			s.handle("list", kind.Path("", "", ""), kind, "", s.collection)
 		}
-		s.handle("list", collection, kind, "", s.list)
+		s.handle("list", collection, kind, "", s.collection)
 		s.handle("create", collection, kind, "", s.create)
 		s.handle("get", object, kind, "", s.get)
 		s.handle("update", object, kind, "", s.update)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"workshop/mini-k8s/master/store"
@@ -58,9 +57,9 @@ func (s *Server) watch(w http.ResponseWriter, r *request, options metav1.ListOpt
 // beginWatch returns the revision to begin after. A client that names none begins with the state, and so does one that
 // asks for the state in place of a list, to be told where it ends (KEP-3157).
 func (s *Server) beginWatch(r *request, options metav1.ListOptions, selected selection) ([]store.Object, int64, error) {
-	after, err := strconv.ParseInt(options.ResourceVersion, 10, 64)
-	if options.ResourceVersion != "" && (err != nil || after < 0) {
-		return nil, 0, badRequest("resourceVersion: %q is not a revision", options.ResourceVersion)
+	after, err := parseRevision(options.ResourceVersion)
+	if err != nil {
+		return nil, 0, err
 	}
 	if after > 0 && (options.SendInitialEvents == nil || !*options.SendInitialEvents) {
 		return nil, after, nil

@@ -171,7 +171,7 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (store.Ob
 		return store.Object{}, err
 	}
 	saved := store.Object{Key: old.Key, Value: value, Revision: old.Revision}
-	ctx, who := r.Context(), r.manager()
+	ctx, who := r.Context(), r.author()
 	switch {
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {

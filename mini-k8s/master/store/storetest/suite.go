@@ -42,6 +42,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"SleepingWatchersAllWake", sleepingWatchersAllWake},
 		{"ChangeIsDerivedOnce", changeIsDerivedOnce},
 		{"SlowWatcherHarmsNobody", slowWatcherHarmsNobody},
+		{"ListAtRevisionIsTheStateOfThen", listAtRevision},
+		{"ListAtSurvivesCompactionFromItsRevisionOn", listAtSurvivesCompaction},
 		{"CompactedChangesAreRefused", compactedChangesAreRefused},
 		{"CompactionKeepsObjectsAndPreviousValues", compactionKeepsObjects},
 		{"CompactionOfTheFutureIsRefused", compactionOfTheFuture},
@@ -456,6 +458,53 @@ func slowWatcherHarmsNobody(t *testing.T, h harness) {
 	h.mustEqual(tell(h.until(slow, revision)), want)
 }
 
+// Whatever was listed once must be listed again when its revision is asked for.
+func listAtRevision(t *testing.T, h harness) {
+	lists := map[int64][]store.Object{}
+	note := func(revision int64) int64 { lists[revision], _ = h.list("pods/"); return revision }
+	note(h.revision())
+	a := note(h.create("pods/a", "one"))
+	b := note(h.create("pods/b", "one"))
+	a = note(h.update("pods/a", "two", a))
+	note(h.create("nodes/a", "one"))
+	note(h.delete("pods/b", b))
+	note(h.create("pods/b", ""))
+	note(h.delete("pods/a", a))
+	last := note(h.create("pods0", "one"))
+	for revision, want := range lists {
+		got, at, err := h.store.ListAt(h.ctx, "pods/", revision)
+		h.must(err)
+		h.mustEqual(got, want)
+		h.mustEqual(at, revision)
+	}
+	_, _, err := h.store.ListAt(h.ctx, "pods/", last+1)
+	h.mustBe(err, store.ErrFuture)
+}
+
+func listAtSurvivesCompaction(t *testing.T, h harness) {
+	objects, start, err := h.store.ListAt(h.ctx, "", store.Oldest)
+	h.must(err)
+	h.mustEqual(len(objects), 0)
+	a := h.create("a", "one")
+	h.delete("gone", h.create("gone", "one"))
+	kept := h.create("b", "one")
+	want, mark := h.list("")
+	h.update("a", "two", a)
+	last := h.delete("b", kept)
+	h.must(h.store.Compact(h.ctx, mark))
+	for _, revision := range []int64{store.Oldest, mark} {
+		got, at, err := h.store.ListAt(h.ctx, "", revision)
+		h.must(err)
+		h.mustEqual(got, want)
+		h.mustEqual(at, mark)
+		h.mustEqual(tell(h.until(h.watch("", at), last)), []string{"a: one -> two", "b: one -> nothing"})
+	}
+	for _, revision := range []int64{start, mark - 1} {
+		_, _, err := h.store.ListAt(h.ctx, "", revision)
+		h.mustBe(err, store.ErrCompacted)
+	}
+}
+
 func compactedChangesAreRefused(t *testing.T, h harness) {
 	start := h.revision()
 	first := h.create("a", "one")
@@ -507,6 +556,8 @@ func endedContextEndsTheCall(t *testing.T, h harness) {
 	h.mustBe(err, context.Canceled)
 	_, _, err = h.store.List(ctx, "")
 	h.mustBe(err, context.Canceled)
+	_, _, err = h.store.ListAt(ctx, "", store.Oldest)
+	h.mustBe(err, context.Canceled)
 	// The watcher lives on.
 	h.mustEqual(tell(h.until(watcher, h.create("b", "one"))), []string{"b: nothing -> one"})
 }
@@ -531,6 +582,8 @@ func closeEndsWatches(t *testing.T, h harness) {
 	_, err = h.store.Get(h.ctx, "a")
 	h.mustBe(err, store.ErrClosed)
 	_, _, err = h.store.List(h.ctx, "")
+	h.mustBe(err, store.ErrClosed)
+	_, _, err = h.store.ListAt(h.ctx, "", start)
 	h.mustBe(err, store.ErrClosed)
 	h.mustBe(h.store.Compact(h.ctx, start), store.ErrClosed)
 	h.must(h.store.Close()) // again does nothing
