@@ -197,17 +197,21 @@ func TestCopyStatusLeavesTheRestAlone(t *testing.T) {
 	}
 }
 
-func TestUnservedPathsNameRealFields(t *testing.T) {
+func TestServedPathsNameRealFields(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind *api.Kind, object api.Object) {
-		for _, path := range kind.Unserved {
+		for _, path := range kind.Served {
+			path, _, _ := strings.Cut(path, "=")
 			goType := reflect.TypeOf(object).Elem()
 			for _, part := range strings.Split(path, ".") {
-				name, list := strings.CutSuffix(part, "[*]")
-				field := fieldOf(goType, name)
-				if field == nil {
-					t.Fatalf("%s: %s has no field %q", path, goType, name)
+				if goType.Kind() == reflect.Map { // the part is a key
+					goType = goType.Elem()
+					continue
 				}
-				if goType = field; goType.Kind() == reflect.Pointer {
+				name, list := strings.CutSuffix(part, "[*]")
+				if goType = fieldOf(goType, name); goType == nil {
+					t.Fatalf("%s: there is no field %q", path, name)
+				}
+				if goType.Kind() == reflect.Pointer {
 					goType = goType.Elem()
 				}
 				if list {
@@ -220,6 +224,9 @@ func TestUnservedPathsNameRealFields(t *testing.T) {
 
 // fieldOf returns the type of the field that has the name in JSON.
 func fieldOf(goType reflect.Type, name string) reflect.Type {
+	if goType.Kind() != reflect.Struct {
+		return nil
+	}
 	for i := range goType.NumField() {
 		field := goType.Field(i)
 		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")

@@ -36,30 +36,6 @@ var pods = behaviour[*corev1.Pod]{
 	},
 }
 
-// unservedPodFields lists, below the path of a pod's spec, what the kubelet and the scheduler do not act on yet.
-func unservedPodFields(spec string) []string {
-	var paths []string
-	for _, name := range []string{
-		"volumes", "ephemeralContainers", "affinity", "topologySpreadConstraints", "priorityClassName", "priority",
-		"runtimeClassName", "readinessGates", "hostAliases", "dnsConfig", "activeDeadlineSeconds", "hostPID", "hostIPC",
-		"shareProcessNamespace", "subdomain", "imagePullSecrets", "overhead", "preemptionPolicy", "schedulingGates",
-		"resourceClaims", "securityContext.runAsUser", "securityContext.runAsGroup", "securityContext.fsGroup",
-		"securityContext.runAsNonRoot", "securityContext.sysctls", "securityContext.seccompProfile",
-	} {
-		paths = append(paths, spec+"."+name)
-	}
-	for _, list := range []string{"initContainers", "containers"} {
-		for _, name := range []string{
-			"envFrom", "env[*].valueFrom.configMapKeyRef", "env[*].valueFrom.secretKeyRef", "env[*].valueFrom.resourceFieldRef",
-			"volumeMounts", "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle",
-			"securityContext", "restartPolicy", "resizePolicy",
-		} {
-			paths = append(paths, spec+"."+list+"[*]."+name)
-		}
-	}
-	return paths
-}
-
 func defaultPodSpec(s *corev1.PodSpec) {
 	setDefault(&s.RestartPolicy, corev1.RestartPolicyAlways)
 	setDefault(&s.DNSPolicy, corev1.DNSClusterFirst)

@@ -402,9 +402,11 @@ func TestUnservedFieldsAreWarnedAboutWhereTheyAreSet(t *testing.T) {
 	}
 	checkWarnings(t, w.post(deployments, deployment("plain", "")).ok())
 	checkWarnings(t, w.post(deployments, unserved).ok(), warning)
-	checkWarnings(t, w.put(deployments+"/web", unserved).ok(), warning)
+	checkWarnings(t, w.put(deployments+"/web", unserved).ok()) // has it already
+	checkWarnings(t, w.put(deployments+"/plain", strings.Replace(unserved, "web", "plain", 1)).ok(), warning)
+	checkWarnings(t, w.put(deployments+"/plain", deployment("plain", "")).ok())
 	checkWarnings(t, w.put(deployments+"/web/status", unserved).ok())
-	checkWarnings(t, w.patch("merge", deployments+"/web", `{"spec":{"replicas":2}}`).ok()) // has it already
+	checkWarnings(t, w.patch("merge", deployments+"/web", `{"spec":{"replicas":2}}`).ok())
 	checkWarnings(t, w.patch("merge", deployments+"/web/scale", `{"spec":{"replicas":3}}`).ok())
 	checkWarnings(t, strategic(`{"name":"c","lifecycle":{"preStop":{"exec":{"command":["a"]}}}}`), warning)
 	checkWarnings(t, strategic(`{"name":"d","image":"j"}`))
