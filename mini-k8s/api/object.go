@@ -66,7 +66,7 @@ type behaviour[T Object] struct {
 func row[T Object](kind Kind, b behaviour[T]) *Kind {
 	kind.goType = reflect.TypeFor[T]().Elem()
 	kind.served = &served{}
-	for _, path := range append(servedAlways, kind.Served...) {
+	for _, path := range append(ServedAlways, kind.Served...) {
 		kind.served.serve(path)
 	}
 	kind.columns = parseColumns(b.columns)

@@ -40,9 +40,9 @@ func below(path, names string) (paths []string) {
 	return paths
 }
 
-// servedAlways are the fields of every object that are acted on, and those that the server alone writes: what a client
+// ServedAlways are the fields of every object that are acted on, and those that the server alone writes: what a client
 // sends of those is dropped, as it is in Kubernetes.
-var servedAlways = slices.Concat(below("", "apiVersion kind status"),
+var ServedAlways = slices.Concat(below("", "apiVersion kind status"),
 	below("metadata.", "name generateName namespace labels annotations finalizers uid resourceVersion "+
 		"generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds selfLink managedFields"),
 	below("metadata.ownerReferences[*].", "apiVersion kind name uid controller blockOwnerDeletion=true"))
