@@ -45,7 +45,7 @@ type Kind struct {
 	Served []string
 
 	goType   reflect.Type
-	served   *served
+	served   served
 	columns  []metav1.TableColumnDefinition
 	cells    func(Object) []any
 	defaults func(Object)
@@ -65,10 +65,7 @@ type behaviour[T Object] struct {
 // row joins the untyped and the typed part of a kind.
 func row[T Object](kind Kind, b behaviour[T]) *Kind {
 	kind.goType = reflect.TypeFor[T]().Elem()
-	kind.served = &served{}
-	for _, path := range append(ServedAlways, kind.Served...) {
-		kind.served.serve(path)
-	}
+	kind.served = servedOf(slices.Concat(ServedAlways, kind.Served))
 	kind.columns = parseColumns(b.columns)
 	kind.cells = func(o Object) []any { return b.cells(o.(T)) }
 	kind.defaults = func(o Object) {

@@ -67,8 +67,22 @@ func (c *check) name(path *field.Path, name string, rule func(string) []string) 
 	}
 }
 
+func (c *check) nameIfSet(path *field.Path, name string, rule func(string) []string) {
+	if name != "" {
+		c.invalid(path, name, rule(name)...)
+	}
+}
+
 func (c *check) port(path *field.Path, port int32) {
 	c.invalid(path, port, validation.IsValidPortNum(int(port))...)
+}
+
+// unique refuses a value that was seen before.
+func (c *check) unique(path *field.Path, value string, seen map[string]bool) {
+	if seen[value] {
+		c.add(field.Duplicate(path, value))
+	}
+	seen[value] = true
 }
 
 func (c *check) unchanged(path *field.Path, value, old any) {

@@ -48,8 +48,8 @@ var plain = map[string]string{
 	"Lease":                   `{metadata: {name: x}}`,
 }
 
-const plainPods = `initContainers: [{name: i, image: "i:1", env: [{name: A}], ports: [{containerPort: 81}]}], containers: [{name: c, image: "i:1", env: [{name: A}], ports: [{containerPort: 80}]}],
-	tolerations: [{key: k, operator: Exists}]`
+const plainPods = `initContainers: [{name: i, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 81}]}], containers: [{name: c, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 80}]}],
+	tolerations: [{key: k, operator: Exists, effect: NoExecute}]`
 
 // elsewhere says of fields that are served, and that no component selects by their names, what it is that they do.
 // A path stands for all below it, without its kind for those of all kinds.
@@ -180,7 +180,7 @@ func (f *fields) walk(goType reflect.Type, path string) {
 
 func (f *fields) anyServedBelow(path string) bool {
 	for served := range f.served {
-		if strings.HasPrefix(served, path+".") {
+		if strings.HasPrefix(served, path+".") || strings.HasPrefix(served, path+"[") {
 			return true
 		}
 	}

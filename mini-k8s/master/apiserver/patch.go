@@ -74,6 +74,7 @@ func (r *request) accept(body []byte, current api.Object) (api.Object, error) {
 	if err := r.checkIdentity(current, &uid, &revision); err != nil {
 		return nil, err
 	}
+	r.kind.Default(current) // an older version may have stored it, with fewer defaults: they are no changes
 	o := current.DeepCopyObject().(api.Object)
 	switch r.subresource {
 	case "scale":
