@@ -80,9 +80,9 @@ func checkContainer(c *check, container *corev1.Container, path *field.Path) {
 	checkResources(c, container.Resources, path.Child("resources"))
 }
 
-// podFields are those of a pod that a variable may be set from, beside its labels and annotations. They are known when
+// PodFields are those of a pod that a variable may be set from, beside its labels and annotations. They are known when
 // the kubelet starts the container.
-var podFields = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
+var PodFields = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
 	"status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"}
 
 func checkEnvSource(c *check, env corev1.EnvVar, path *field.Path) {
@@ -98,7 +98,7 @@ func checkEnvSource(c *check, env corev1.EnvVar, path *field.Path) {
 	at, name := path.Child("fieldRef", "fieldPath"), from.FieldRef.FieldPath
 	entry := strings.HasSuffix(name, "']") && (strings.HasPrefix(name, "metadata.labels['") || strings.HasPrefix(name, "metadata.annotations['"))
 	if c.required(at, name != ""); name != "" && !entry {
-		oneOf(c, at, name, podFields...)
+		oneOf(c, at, name, PodFields...)
 	}
 }
 
