@@ -32,10 +32,11 @@ var pods = behaviour[*corev1.Pod]{
 		setDefault(&p.Status.QOSClass, qosClass(&p.Spec))
 	},
 	validate: func(c *check, p, old *corev1.Pod) {
-		if path := field.NewPath("spec"); old == nil {
+		path := field.NewPath("spec")
+		if old == nil || !equal(p.Spec, old.Spec) { // most updates are of the status
 			checkPodSpec(c, &p.Spec, path)
-		} else if !equal(p.Spec, old.Spec) {
-			checkPodSpec(c, &p.Spec, path)
+		}
+		if old != nil {
 			checkPodUpdate(c, &p.Spec, &old.Spec, path)
 		}
 	},
@@ -188,27 +189,23 @@ func PodRequests(p *corev1.Pod) (cpu, memory resource.Quantity) {
 
 // PodReady reports whether the pod's Ready condition is true.
 func PodReady(p *corev1.Pod) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // SetPodCondition puts a condition in the place of the one of its type. Its transition time stays if its status does.
 func SetPodCondition(p *corev1.Pod, c corev1.PodCondition) {
 	c.LastTransitionTime = metav1.Now().Rfc3339Copy()
-	for i, old := range p.Status.Conditions {
-		if old.Type == c.Type {
-			if old.Status == c.Status {
-				c.LastTransitionTime = old.LastTransitionTime
-			}
-			p.Status.Conditions[i] = c
-			return
-		}
+	i := slices.IndexFunc(p.Status.Conditions, func(old corev1.PodCondition) bool { return old.Type == c.Type })
+	if i < 0 {
+		p.Status.Conditions = append(p.Status.Conditions, c)
+		return
 	}
-	p.Status.Conditions = append(p.Status.Conditions, c)
+	if old := p.Status.Conditions[i]; old.Status == c.Status {
+		c.LastTransitionTime = old.LastTransitionTime
+	}
+	p.Status.Conditions[i] = c
 }
 
 // PodFinished reports whether the pod has run to its end: it takes no resources and never comes back.

@@ -62,9 +62,8 @@ func (c *check) invalid(path *field.Path, value any, reasons ...string) {
 }
 
 func (c *check) name(path *field.Path, name string, rule func(string) []string) {
-	if c.required(path, name != ""); name != "" {
-		c.invalid(path, name, rule(name)...)
-	}
+	c.required(path, name != "")
+	c.nameIfSet(path, name, rule)
 }
 
 func (c *check) nameIfSet(path *field.Path, name string, rule func(string) []string) {

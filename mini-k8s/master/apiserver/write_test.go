@@ -414,6 +414,31 @@ func TestUnservedFieldsAreWarnedAboutWhereTheyAreSet(t *testing.T) {
 	checkWarnings(t, strategic(`{"name":"c","lifecycle":null}`))
 }
 
+func TestWarningsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	var limits strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&limits, "example.com/%d: 1, ", i)
+	}
+	a := w.post(pods, strings.Replace(pod("web", ""), `"name":"c"`, `"name":"c","resources":{"limits":`+toJSON("{"+limits.String()+"}")+`}`, 1)).ok()
+	if len(a.warnings) != 100 {
+		t.Errorf("%d warnings", len(a.warnings))
+	}
+}
+
+func TestDefaultsThatAnOlderVersionDidNotHaveAreNoChanges(t *testing.T) {
+	w := newWorld(t)
+	old := toJSON(`{apiVersion: v1, kind: Pod, metadata: {name: old, namespace: default, uid: u, generation: 1}, spec: {hostNetwork: true, containers: [{name: c, image: i, ports: [{containerPort: 80}]}]}}`)
+	if _, err := w.store.Create(w.ctx, "pods/default/old", []byte(old), "older version"); err != nil {
+		t.Fatal(err)
+	}
+	w.patch("merge", pods+"/old/status", `{"status":{"phase":"Running"}}`).ok()
+	got := w.patch("merge", pods+"/old", `{"metadata":{"labels":{"a":"b"}}}`).object()
+	if got.Generation != 1 || got.Spec["serviceAccountName"] != "default" || got.Status["phase"] != "Running" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // checkWarnings compares the Warning headers of an answer.
 func checkWarnings(t *testing.T, a answer, want ...string) {
 	t.Helper()
