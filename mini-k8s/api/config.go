@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -17,7 +19,12 @@ var configMaps = behaviour[*corev1.ConfigMap]{
 		return []any{c.Name, len(c.Data) + len(c.BinaryData), age(c.CreationTimestamp)}
 	},
 	validate: func(c *check, m, old *corev1.ConfigMap) {
-		checkSize(c, checkKeys(c, m.Data)+checkKeys(c, m.BinaryData))
+		checkSize(c, checkKeys(c, "data", m.Data)+checkKeys(c, "binaryData", m.BinaryData))
+		for key := range m.BinaryData {
+			if _, ok := m.Data[key]; ok {
+				c.invalid(field.NewPath("binaryData").Key(key), key, "duplicate of key present in data")
+			}
+		}
 		if old != nil {
 			checkFrozen(c, old.Immutable, equal(m.Immutable, old.Immutable) && equal(m.Data, old.Data) && equal(m.BinaryData, old.BinaryData))
 		}
@@ -38,7 +45,10 @@ var secrets = behaviour[*corev1.Secret]{
 		s.StringData = nil // write-only
 	},
 	validate: func(c *check, s, old *corev1.Secret) {
-		checkSize(c, checkKeys(c, s.Data))
+		checkSize(c, checkKeys(c, "data", s.Data))
+		for _, key := range secretKeys[s.Type] {
+			c.required(field.NewPath("data").Key(key), s.Data[key] != nil)
+		}
 		if old != nil {
 			c.unchanged(field.NewPath("type"), s.Type, old.Type)
 			checkFrozen(c, old.Immutable, equal(s.Immutable, old.Immutable) && equal(s.Data, old.Data))
@@ -47,11 +57,19 @@ var secrets = behaviour[*corev1.Secret]{
 	fields: func(s *corev1.Secret) map[string]string { return map[string]string{"type": string(s.Type)} },
 }
 
+// secretKeys are those that a Secret of the type has to have.
+var secretKeys = map[corev1.SecretType][]string{
+	corev1.SecretTypeTLS:              {corev1.TLSCertKey, corev1.TLSPrivateKeyKey},
+	corev1.SecretTypeDockerConfigJson: {corev1.DockerConfigJsonKey},
+	corev1.SecretTypeDockercfg:        {corev1.DockerConfigKey},
+	corev1.SecretTypeSSHAuth:          {corev1.SSHAuthPrivateKey},
+}
+
 // checkKeys checks the keys and returns the size of the values in bytes.
-func checkKeys[V string | []byte](c *check, data map[string]V) (size int) {
-	for key, value := range data {
-		c.invalid(field.NewPath("data").Key(key), key, validation.IsConfigMapKey(key)...)
-		size += len(value)
+func checkKeys[V string | []byte](c *check, name string, data map[string]V) (size int) {
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		c.invalid(field.NewPath(name).Key(key), key, validation.IsConfigMapKey(key)...)
+		size += len(data[key])
 	}
 	return size
 }

@@ -21,11 +21,23 @@ func TestDefaults(t *testing.T) {
 		{"pod", "Pod",
 			`{spec: {containers: [{name: c, image: "hello:1", ports: [{containerPort: 80}]}]}}`,
 			`{spec: {restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler, terminationGracePeriodSeconds: 30, securityContext: {},
-			containers: [{name: c, image: "hello:1", imagePullPolicy: IfNotPresent, terminationMessagePath: /dev/termination-log,
+			serviceAccountName: default, serviceAccount: default, containers: [{name: c, image: "hello:1", imagePullPolicy: IfNotPresent, terminationMessagePath: /dev/termination-log,
 			terminationMessagePolicy: File, ports: [{containerPort: 80, protocol: TCP}]}]}, status: {phase: Pending, qosClass: BestEffort}}`},
 		{"what is said stays", "Pod",
-			`{spec: {restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, terminationGracePeriodSeconds: 0, securityContext: {}, containers: []}, status: {phase: Running, qosClass: Burstable}}`,
-			`{spec: {restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, terminationGracePeriodSeconds: 0, securityContext: {}, containers: []}, status: {phase: Running, qosClass: Burstable}}`},
+			`{spec: {restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, serviceAccountName: mine, serviceAccount: mine, terminationGracePeriodSeconds: 0, securityContext: {},
+			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running, qosClass: Burstable}}`,
+			`{spec: {restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, serviceAccountName: mine, serviceAccount: mine, terminationGracePeriodSeconds: 0, securityContext: {},
+			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running, qosClass: Burstable}}`},
+		{"pod with the old name of its service account", "Pod",
+			`{spec: {serviceAccount: mine, containers: []}}`,
+			`{spec: {serviceAccountName: mine, serviceAccount: mine, restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler,
+			terminationGracePeriodSeconds: 30, securityContext: {}, containers: []}, status: {phase: Pending, qosClass: BestEffort}}`},
+		{"pod on the network of its node", "Pod",
+			`{spec: {hostNetwork: true, restartPolicy: Never, dnsPolicy: Default, schedulerName: a, serviceAccountName: a, terminationGracePeriodSeconds: 0, securityContext: {},
+			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: File, ports: [{containerPort: 80}]}]}}`,
+			`{spec: {hostNetwork: true, restartPolicy: Never, dnsPolicy: Default, schedulerName: a, serviceAccountName: a, serviceAccount: a, terminationGracePeriodSeconds: 0, securityContext: {},
+			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: File, ports: [{containerPort: 80, hostPort: 80, protocol: TCP}]}]},
+			status: {phase: Pending, qosClass: BestEffort}}`},
 		{"deployment", "Deployment",
 			`{spec: {` + deployment + `}}`,
 			`{spec: {replicas: 1, revisionHistoryLimit: 10, progressDeadlineSeconds: 600,
@@ -168,13 +180,13 @@ func TestPodFinished(t *testing.T) {
 	}
 }
 
-func TestDefaultsOfADeploymentsPodsAreThoseOfAPod(t *testing.T) {
+func TestDefaultsOfADeploymentsPodsAreThoseOfAPod(t *testing.T) { // but for the service account, which is of the pod alone
 	const spec = `{containers: [{name: c, image: hello, env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}]}`
 	pod := parse(t, "Pod", `{spec: `+spec+`}`).(*corev1.Pod)
 	deployment := parse(t, "Deployment", `{spec: {template: {spec: `+spec+`}}}`).(*appsv1.Deployment)
 	api.Lookup("pods").Default(pod)
 	api.Lookup("deployments").Default(deployment)
-	if !equality.Semantic.DeepEqual(pod.Spec, deployment.Spec.Template.Spec) {
+	if pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = "", ""; !equality.Semantic.DeepEqual(pod.Spec, deployment.Spec.Template.Spec) {
 		t.Errorf("%v\n%v", pod.Spec, deployment.Spec.Template.Spec)
 	}
 	if got := pod.Spec.Containers[0].Env[0].ValueFrom.FieldRef.APIVersion; got != "v1" {

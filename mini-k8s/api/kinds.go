@@ -18,57 +18,65 @@ var Kinds = []*Kind{
 	row(Kind{
 		GroupVersionKind: core("Namespace"), Resource: "namespaces", ShortNames: []string{"ns"},
 		Subresources: []string{"status", "finalize"},
+		Served:       below("spec.", "finalizers"),
 	}, namespaces),
 	row(Kind{
 		GroupVersionKind: core("Node"), Resource: "nodes", ShortNames: []string{"no"},
 		Subresources: []string{"status"},
+		Served:       below("spec.", "podCIDR unschedulable taints[*].key taints[*].value taints[*].effect=NoSchedule"),
 	}, nodes),
 	row(Kind{
 		GroupVersionKind: core("Pod"), Resource: "pods", ShortNames: []string{"po"}, Categories: []string{"all"},
 		Namespaced: true, Subresources: []string{"status", "binding", "eviction", "log"},
-		Unserved: unservedPodFields("spec"),
+		Served: servedPodFields("spec."),
 	}, pods),
 	row(Kind{
 		GroupVersionKind: core("Service"), Resource: "services", ShortNames: []string{"svc"}, Categories: []string{"all"},
 		Namespaced: true, Subresources: []string{"status"},
-		Unserved: []string{"spec"},
 	}, services),
 	row(Kind{
 		GroupVersionKind: core("Endpoints"), Resource: "endpoints", ShortNames: []string{"ep"}, Namespaced: true,
 	}, endpoints),
 	row(Kind{
 		GroupVersionKind: core("ConfigMap"), Resource: "configmaps", ShortNames: []string{"cm"}, Namespaced: true,
+		Served: below("", "data binaryData immutable"),
 	}, configMaps),
 	row(Kind{
 		GroupVersionKind: core("Secret"), Resource: "secrets", Namespaced: true,
+		Served: below("", "type data stringData immutable"),
 	}, secrets),
 	row(Kind{
 		GroupVersionKind: core("ServiceAccount"), Resource: "serviceaccounts", ShortNames: []string{"sa"}, Namespaced: true,
+		Served: below("", "automountServiceAccountToken=false"),
 	}, serviceAccounts),
 	row(Kind{
 		GroupVersionKind: core("Event"), Resource: "events", ShortNames: []string{"ev"}, Namespaced: true,
+		Served: below("", "involvedObject related type reason message action source count series "+
+			"firstTimestamp lastTimestamp eventTime reportingComponent reportingInstance"),
 	}, events),
 	row(Kind{
 		GroupVersionKind: appsv1.SchemeGroupVersion.WithKind("Deployment"), Resource: "deployments", ShortNames: []string{"deploy"},
 		Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
-		Unserved: append(unservedPodFields("spec.template.spec"), "spec.minReadySeconds"),
+		Served: append(below("spec.", "replicas selector paused revisionHistoryLimit progressDeadlineSeconds=600 "+
+			"strategy.type strategy.rollingUpdate.maxSurge strategy.rollingUpdate.maxUnavailable"), servedTemplate...),
 	}, deployments),
 	row(Kind{
 		GroupVersionKind: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), Resource: "replicasets", ShortNames: []string{"rs"},
 		Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
-		Unserved: append(unservedPodFields("spec.template.spec"), "spec.minReadySeconds"),
+		Served: append(below("spec.", "replicas selector"), servedTemplate...),
 	}, replicaSets),
 	row(Kind{
 		GroupVersionKind: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"),
 		Resource:         "horizontalpodautoscalers", ShortNames: []string{"hpa"},
 		Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status"},
-		Unserved: []string{"spec"},
 	}, autoscalers),
 	row(Kind{
 		GroupVersionKind: discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), Resource: "endpointslices", Namespaced: true,
+		Served: below("", "addressType"),
 	}, endpointSlices),
 	row(Kind{
 		GroupVersionKind: coordinationv1.SchemeGroupVersion.WithKind("Lease"), Resource: "leases", Namespaced: true,
+		Served: below("spec.", "holderIdentity leaseDurationSeconds acquireTime renewTime leaseTransitions"),
 	}, leases),
 }
 

@@ -19,7 +19,7 @@ var filled = map[string]string{
 	"Namespace":      `{metadata: {name: shop}}`,
 	"Node":           `{metadata: {name: node-1, labels: {node-role.kubernetes.io/worker: ""}}, spec: {unschedulable: true}, status: {conditions: [{type: Ready, status: "True"}], addresses: [{type: InternalIP, address: 10.0.0.1}]}}`,
 	"Pod":            `{metadata: {name: web, namespace: default}, spec: {containers: [{name: c, image: hello, ports: [{containerPort: 80}], resources: {limits: {cpu: 1}}}]}}`,
-	"Service":        `{metadata: {name: web, namespace: default}, spec: {selector: {app: web}, ports: [{port: 80, nodePort: 30080}]}}`,
+	"Service":        `{metadata: {name: web, namespace: default}, spec: {selector: {app: web}, type: NodePort, ports: [{port: 80, nodePort: 30080}]}}`,
 	"Endpoints":      `{metadata: {name: web, namespace: default}, subsets: [{addresses: [{ip: 10.244.1.2}], ports: [{port: 80}]}]}`,
 	"ConfigMap":      `{metadata: {name: settings, namespace: default}, data: {a: b}, binaryData: {c: ZA==}}`,
 	"Secret":         `{metadata: {name: password, namespace: default}, stringData: {a: b}}`,
@@ -197,20 +197,20 @@ func TestCopyStatusLeavesTheRestAlone(t *testing.T) {
 	}
 }
 
-func TestUnservedPathsNameRealFields(t *testing.T) {
+func TestServedPathsNameRealFields(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind *api.Kind, object api.Object) {
-		for _, path := range kind.Unserved {
+		for _, path := range kind.Served {
+			path, _, _ := strings.Cut(path, "=")
 			goType := reflect.TypeOf(object).Elem()
 			for _, part := range strings.Split(path, ".") {
-				name, list := strings.CutSuffix(part, "[*]")
-				field := fieldOf(goType, name)
-				if field == nil {
-					t.Fatalf("%s: %s has no field %q", path, goType, name)
+				name, _, inside := strings.Cut(part, "[")
+				if goType = fieldOf(goType, name); goType == nil {
+					t.Fatalf("%s: there is no field %q", path, name)
 				}
-				if goType = field; goType.Kind() == reflect.Pointer {
+				if goType.Kind() == reflect.Pointer {
 					goType = goType.Elem()
 				}
-				if list {
+				if inside { // of a list or a map
 					goType = goType.Elem()
 				}
 			}
@@ -220,6 +220,9 @@ func TestUnservedPathsNameRealFields(t *testing.T) {
 
 // fieldOf returns the type of the field that has the name in JSON.
 func fieldOf(goType reflect.Type, name string) reflect.Type {
+	if goType.Kind() != reflect.Struct {
+		return nil
+	}
 	for i := range goType.NumField() {
 		field := goType.Field(i)
 		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")

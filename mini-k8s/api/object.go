@@ -5,6 +5,7 @@
 // Invariants:
 //  1. A kind is known by its row alone: to add one, add a row to Kinds.
 //  2. Defaults are filled in before validation, and both are pure functions of the object.
+//  3. A field is acted on and named in its row (Served), or who sets it is warned, or it is refused: never ignored.
 //
 // In Kubernetes: each kind has a strategy (pkg/registry/core/pod/strategy.go), defaults generated from markers
 // (pkg/apis/core/v1/defaults.go), validation (pkg/apis/core/validation) and columns (pkg/printers/internalversion),
@@ -38,11 +39,13 @@ type Kind struct {
 	Categories   []string // "all" for what `kubectl get all` shows
 	Namespaced   bool
 	Subresources []string // "status", "scale", "log", ...
-	// Unserved lists fields that are accepted and stored but not acted on, as paths into the JSON ("spec.volumes",
-	// "spec.containers[*].livenessProbe"); a write that sets one is answered with a Warning header.
-	Unserved []string
+	// Served lists the fields that are acted on, with all below them, as paths into the JSON: "spec.nodeName",
+	// "spec.containers[*].image". "spec.dnsPolicy=ClusterFirst|Default" is for a field of which only these values are.
+	// A write that sets any other field is answered with a Warning header: see served.go.
+	Served []string
 
 	goType   reflect.Type
+	served   served
 	columns  []metav1.TableColumnDefinition
 	cells    func(Object) []any
 	defaults func(Object)
@@ -63,6 +66,7 @@ type behaviour[T Object] struct {
 func row[T Object](kind Kind, b behaviour[T]) *Kind {
 	kind.Subresources = append(kind.Subresources, "history")
 	kind.goType = reflect.TypeFor[T]().Elem()
+	kind.served = servedOf(slices.Concat(ServedAlways, kind.Served))
 	kind.columns = parseColumns(b.columns)
 	kind.cells = func(o Object) []any { return b.cells(o.(T)) }
 	kind.defaults = func(o Object) {

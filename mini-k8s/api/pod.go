@@ -1,12 +1,14 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
-	"strings"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -15,15 +17,27 @@ var pods = behaviour[*corev1.Pod]{
 	columns: "Name Ready Status Restarts Age IP* Node* Nominated_Node* Readiness_Gates*",
 	cells:   podCells,
 	defaults: func(p *corev1.Pod) {
+		// Two names of one field. In Kubernetes an admission plug-in does this.
+		p.Spec.ServiceAccountName = cmp.Or(p.Spec.ServiceAccountName, p.Spec.DeprecatedServiceAccount, "default")
+		p.Spec.DeprecatedServiceAccount = p.Spec.ServiceAccountName
+		for _, c := range p.Spec.Containers {
+			for i := range c.Ports {
+				if port := &c.Ports[i]; p.Spec.HostNetwork {
+					setDefault(&port.HostPort, port.ContainerPort)
+				}
+			}
+		}
 		defaultPodSpec(&p.Spec)
 		setDefault(&p.Status.Phase, corev1.PodPending)
 		setDefault(&p.Status.QOSClass, qosClass(&p.Spec))
 	},
 	validate: func(c *check, p, old *corev1.Pod) {
+		path := field.NewPath("spec")
+		if old == nil || !equal(p.Spec, old.Spec) { // most updates are of the status
+			checkPodSpec(c, &p.Spec, path)
+		}
 		if old != nil {
-			checkPodUpdate(c, &p.Spec, &old.Spec)
-		} else {
-			checkPodSpec(c, &p.Spec, field.NewPath("spec"))
+			checkPodUpdate(c, &p.Spec, &old.Spec, path)
 		}
 	},
 	fields: func(p *corev1.Pod) map[string]string {
@@ -34,30 +48,6 @@ var pods = behaviour[*corev1.Pod]{
 			"status.podIP":       p.Status.PodIP,
 		}
 	},
-}
-
-// unservedPodFields lists, below the path of a pod's spec, what the kubelet and the scheduler do not act on yet.
-func unservedPodFields(spec string) []string {
-	var paths []string
-	for _, name := range []string{
-		"volumes", "ephemeralContainers", "affinity", "topologySpreadConstraints", "priorityClassName", "priority",
-		"runtimeClassName", "readinessGates", "hostAliases", "dnsConfig", "activeDeadlineSeconds", "hostPID", "hostIPC",
-		"shareProcessNamespace", "subdomain", "imagePullSecrets", "overhead", "preemptionPolicy", "schedulingGates",
-		"resourceClaims", "securityContext.runAsUser", "securityContext.runAsGroup", "securityContext.fsGroup",
-		"securityContext.runAsNonRoot", "securityContext.sysctls", "securityContext.seccompProfile",
-	} {
-		paths = append(paths, spec+"."+name)
-	}
-	for _, list := range []string{"initContainers", "containers"} {
-		for _, name := range []string{
-			"envFrom", "env[*].valueFrom.configMapKeyRef", "env[*].valueFrom.secretKeyRef", "env[*].valueFrom.resourceFieldRef",
-			"volumeMounts", "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle",
-			"securityContext", "restartPolicy", "resizePolicy",
-		} {
-			paths = append(paths, spec+"."+list+"[*]."+name)
-		}
-	}
-	return paths
 }
 
 func defaultPodSpec(s *corev1.PodSpec) {
@@ -71,46 +61,6 @@ func defaultPodSpec(s *corev1.PodSpec) {
 			defaultContainer(&containers[i])
 		}
 	}
-}
-
-func defaultContainer(c *corev1.Container) {
-	if c.ImagePullPolicy == "" {
-		c.ImagePullPolicy = corev1.PullIfNotPresent
-		if imageTag(c.Image) == "latest" {
-			c.ImagePullPolicy = corev1.PullAlways
-		}
-	}
-	setDefault(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
-	setDefault(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
-	for i := range c.Ports {
-		setDefault(&c.Ports[i].Protocol, corev1.ProtocolTCP)
-	}
-	for i := range c.Env {
-		if from := c.Env[i].ValueFrom; from != nil && from.FieldRef != nil {
-			setDefault(&from.FieldRef.APIVersion, "v1")
-		}
-	}
-	// A limit without a request is the request as well.
-	for name, limit := range c.Resources.Limits {
-		if _, ok := c.Resources.Requests[name]; !ok {
-			if c.Resources.Requests == nil {
-				c.Resources.Requests = corev1.ResourceList{}
-			}
-			c.Resources.Requests[name] = limit
-		}
-	}
-}
-
-// imageTag returns the tag of an image reference, "latest" if it has none, and "" if it names a digest.
-func imageTag(image string) string {
-	if strings.Contains(image, "@") {
-		return ""
-	}
-	name := image[strings.LastIndex(image, "/")+1:]
-	if _, tag, ok := strings.Cut(name, ":"); ok {
-		return tag
-	}
-	return "latest"
 }
 
 // qosClass tells how the kernel treats the pod when memory runs out: Guaranteed pods go last, BestEffort first.
@@ -142,78 +92,80 @@ func checkPodSpec(c *check, s *corev1.PodSpec, path *field.Path) {
 	checkContainers := func(containers []corev1.Container, path *field.Path) {
 		for i := range containers {
 			checkContainer(c, &containers[i], path.Index(i))
-			if name := containers[i].Name; seen[name] {
-				c.add(field.Duplicate(path.Index(i).Child("name"), name))
-			}
-			seen[containers[i].Name] = true
+			c.unique(path.Index(i).Child("name"), containers[i].Name, seen)
 		}
 	}
 	checkContainers(s.InitContainers, path.Child("initContainers"))
 	checkContainers(s.Containers, path.Child("containers"))
+	checkHostPorts(c, s, path.Child("containers"))
 	oneOf(c, path.Child("restartPolicy"), s.RestartPolicy,
 		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
+	oneOf(c, path.Child("dnsPolicy"), s.DNSPolicy,
+		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
 	atLeast(c, path.Child("terminationGracePeriodSeconds"), 0, s.TerminationGracePeriodSeconds)
-	if s.NodeName != "" {
-		c.name(path.Child("nodeName"), s.NodeName, validation.IsDNS1123Subdomain)
+	c.nameIfSet(path.Child("nodeName"), s.NodeName, validation.IsDNS1123Subdomain)
+	c.nameIfSet(path.Child("hostname"), s.Hostname, validation.IsDNS1123Label)
+	c.nameIfSet(path.Child("serviceAccountName"), s.ServiceAccountName, validation.IsDNS1123Subdomain)
+	c.add(metavalidation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
+	for i, toleration := range s.Tolerations {
+		checkToleration(c, toleration, path.Child("tolerations").Index(i))
 	}
 }
 
-func checkContainer(c *check, container *corev1.Container, path *field.Path) {
-	c.name(path.Child("name"), container.Name, validation.IsDNS1123Label)
-	image := strings.TrimSpace(container.Image)
-	if c.required(path.Child("image"), image != ""); image != "" && image != container.Image {
-		c.invalid(path.Child("image"), container.Image, "must not have leading or trailing whitespace")
-	}
-	oneOf(c, path.Child("imagePullPolicy"), container.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
-	for i, port := range container.Ports {
-		at := path.Child("ports").Index(i)
-		c.port(at.Child("containerPort"), port.ContainerPort)
-		if port.HostPort != 0 {
-			c.port(at.Child("hostPort"), port.HostPort)
-		}
-		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
-	}
-	for i, env := range container.Env {
-		at := path.Child("env").Index(i)
-		c.name(at.Child("name"), env.Name, validation.IsEnvVarName)
-		if env.Value != "" && env.ValueFrom != nil {
-			c.invalid(at.Child("valueFrom"), "", "may not be specified when `value` is not empty")
-		}
-	}
-	checkResources(c, container.Resources, path.Child("resources"))
-}
-
-func checkResources(c *check, r corev1.ResourceRequirements, path *field.Path) {
-	for list, quantities := range map[string]corev1.ResourceList{"limits": r.Limits, "requests": r.Requests} {
-		for name, quantity := range quantities {
-			if quantity.Sign() < 0 {
-				c.invalid(path.Child(list).Key(string(name)), quantity.String(), "must be greater than or equal to 0")
+// checkHostPorts refuses what the node has only once.
+func checkHostPorts(c *check, s *corev1.PodSpec, path *field.Path) {
+	taken := map[string]bool{}
+	for i, container := range s.Containers {
+		for j, port := range container.Ports {
+			at := path.Index(i).Child("ports").Index(j).Child("hostPort")
+			if port.HostPort == 0 {
+				continue
 			}
+			if s.HostNetwork && port.HostPort != port.ContainerPort {
+				c.invalid(at, port.HostPort, "must match `containerPort` when `hostNetwork` is true")
+			}
+			c.unique(at, fmt.Sprintf("%s/%s/%d", port.Protocol, port.HostIP, port.HostPort), taken)
 		}
 	}
-	for name, request := range r.Requests {
-		if limit, ok := r.Limits[name]; ok && request.Cmp(limit) > 0 {
-			c.invalid(path.Child("requests"), request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String()))
-		}
+}
+
+func checkToleration(c *check, t corev1.Toleration, path *field.Path) {
+	if t.Operator != corev1.TolerationOpExists && t.Key == "" {
+		c.invalid(path.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\"")
+	}
+	c.nameIfSet(path.Child("key"), t.Key, validation.IsQualifiedName)
+	c.nameIfSet(path.Child("value"), t.Value, validation.IsValidLabelValue)
+	oneOf(c, path.Child("operator"), cmp.Or(t.Operator, corev1.TolerationOpEqual), corev1.TolerationOpEqual, corev1.TolerationOpExists)
+	if t.Operator == corev1.TolerationOpExists && t.Value != "" {
+		c.invalid(path.Child("value"), t.Value, "value must be empty when `operator` is 'Exists'")
+	}
+	if t.Effect != "" {
+		oneOf(c, path.Child("effect"), t.Effect, taintEffects...)
+	}
+	if t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute {
+		c.invalid(path.Child("effect"), t.Effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
 	}
 }
 
 // checkPodUpdate refuses changes to what the kubelet cannot change in a pod that may be running: all but the
 // images, tolerations that are added and the deadline.
-func checkPodUpdate(c *check, s, old *corev1.PodSpec) {
+func checkPodUpdate(c *check, s, old *corev1.PodSpec, path *field.Path) {
+	for _, t := range old.Tolerations {
+		if !slices.ContainsFunc(s.Tolerations, func(now corev1.Toleration) bool { return now.MatchToleration(&t) }) {
+			c.add(field.Forbidden(path.Child("tolerations"), "existing toleration can not be modified except its tolerationSeconds"))
+			break
+		}
+	}
 	allowed := s.DeepCopy()
 	for _, lists := range [][2][]corev1.Container{{allowed.Containers, old.Containers}, {allowed.InitContainers, old.InitContainers}} {
-		for i := range lists[0] {
-			if i < len(lists[1]) && lists[0][i].Image != "" {
-				lists[0][i].Image = lists[1][i].Image
-			}
+		for i := range min(len(lists[0]), len(lists[1])) {
+			lists[0][i].Image = lists[1][i].Image
 		}
 	}
 	allowed.ActiveDeadlineSeconds, allowed.Tolerations = old.ActiveDeadlineSeconds, old.Tolerations
-	allowed.TerminationGracePeriodSeconds = old.TerminationGracePeriodSeconds
 	if !equal(allowed, old) {
-		c.add(field.Forbidden(field.NewPath("spec"), "pod updates may not change fields other than `spec.containers[*].image`, "+
-			"`spec.initContainers[*].image`, `spec.activeDeadlineSeconds` and `spec.tolerations` (only additions)"))
+		c.add(field.Forbidden(path, "pod updates may not change fields other than `spec.containers[*].image`,"+
+			"`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations)"))
 	}
 }
 
@@ -237,27 +189,23 @@ func PodRequests(p *corev1.Pod) (cpu, memory resource.Quantity) {
 
 // PodReady reports whether the pod's Ready condition is true.
 func PodReady(p *corev1.Pod) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // SetPodCondition puts a condition in the place of the one of its type. Its transition time stays if its status does.
 func SetPodCondition(p *corev1.Pod, c corev1.PodCondition) {
 	c.LastTransitionTime = metav1.Now().Rfc3339Copy()
-	for i, old := range p.Status.Conditions {
-		if old.Type == c.Type {
-			if old.Status == c.Status {
-				c.LastTransitionTime = old.LastTransitionTime
-			}
-			p.Status.Conditions[i] = c
-			return
-		}
+	i := slices.IndexFunc(p.Status.Conditions, func(old corev1.PodCondition) bool { return old.Type == c.Type })
+	if i < 0 {
+		p.Status.Conditions = append(p.Status.Conditions, c)
+		return
 	}
-	p.Status.Conditions = append(p.Status.Conditions, c)
+	if old := p.Status.Conditions[i]; old.Status == c.Status {
+		c.LastTransitionTime = old.LastTransitionTime
+	}
+	p.Status.Conditions[i] = c
 }
 
 // PodFinished reports whether the pod has run to its end: it takes no resources and never comes back.

@@ -8,8 +8,10 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -27,7 +29,14 @@ var services = behaviour[*corev1.Service]{
 			}
 		}
 	},
-	validate: func(c *check, s, old *corev1.Service) { checkService(c, &s.Spec, field.NewPath("spec")) },
+	validate: func(c *check, s, old *corev1.Service) {
+		checkService(c, &s.Spec, field.NewPath("spec"))
+		for i, port := range s.Spec.Ports { // of one that just became a ClusterIP they are still there
+			if port.NodePort != 0 && s.Spec.Type == corev1.ServiceTypeClusterIP && (old == nil || old.Spec.Type == s.Spec.Type) {
+				c.add(field.Forbidden(field.NewPath("spec", "ports").Index(i).Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
+			}
+		}
+	},
 	fields: func(s *corev1.Service) map[string]string {
 		return map[string]string{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 	},
@@ -53,20 +62,28 @@ func serviceCells(s *corev1.Service) []any {
 func checkService(c *check, s *corev1.ServiceSpec, path *field.Path) {
 	oneOf(c, path.Child("type"), s.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeExternalName)
 	if s.Type == corev1.ServiceTypeExternalName {
-		c.required(path.Child("externalName"), s.ExternalName != "")
+		c.name(path.Child("externalName"), strings.TrimSuffix(s.ExternalName, "."), validation.IsDNS1123Subdomain)
 	} else {
 		c.required(path.Child("ports"), len(s.Ports) > 0 || s.ClusterIP == corev1.ClusterIPNone)
 	}
-	names := map[string]bool{}
+	oneOf(c, path.Child("sessionAffinity"), s.SessionAffinity, corev1.ServiceAffinityNone, corev1.ServiceAffinityClientIP)
+	c.add(metavalidation.ValidateLabels(s.Selector, path.Child("selector"))...)
+	names, numbers := map[string]bool{}, map[string]bool{}
 	for i, port := range s.Ports {
 		at := path.Child("ports").Index(i)
 		c.port(at.Child("port"), port.Port)
 		if port.Name == "" && len(s.Ports) > 1 {
 			c.required(at.Child("name"), false)
-		} else if names[port.Name] {
-			c.add(field.Duplicate(at.Child("name"), port.Name))
+		} else {
+			c.nameIfSet(at.Child("name"), port.Name, validation.IsDNS1123Label)
+			c.unique(at.Child("name"), port.Name, names)
 		}
-		names[port.Name] = true
+		c.unique(at, fmt.Sprintf("%d/%s", port.Port, port.Protocol), numbers)
+		if target := at.Child("targetPort"); port.TargetPort.Type == intstr.Int {
+			c.port(target, port.TargetPort.IntVal)
+		} else {
+			c.name(target, port.TargetPort.StrVal, validation.IsValidPortName)
+		}
 		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
 	}
 }
@@ -100,6 +117,12 @@ var endpointSlices = behaviour[*discoveryv1.EndpointSlice]{
 		}
 		return []any{e.Name, e.AddressType, firstThree(ports), firstThree(addresses), age(e.CreationTimestamp)}
 	},
+	validate: func(c *check, e, old *discoveryv1.EndpointSlice) {
+		oneOf(c, field.NewPath("addressType"), e.AddressType, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeFQDN)
+		if old != nil {
+			c.unchanged(field.NewPath("addressType"), e.AddressType, old.AddressType)
+		}
+	},
 }
 
 var autoscalers = behaviour[*autoscalingv2.HorizontalPodAutoscaler]{
@@ -112,6 +135,7 @@ var autoscalers = behaviour[*autoscalingv2.HorizontalPodAutoscaler]{
 	defaults: func(h *autoscalingv2.HorizontalPodAutoscaler) { setDefaultPtr(&h.Spec.MinReplicas, 1) },
 	validate: func(c *check, h, old *autoscalingv2.HorizontalPodAutoscaler) {
 		path := field.NewPath("spec")
+		c.required(path.Child("scaleTargetRef", "kind"), h.Spec.ScaleTargetRef.Kind != "")
 		c.required(path.Child("scaleTargetRef", "name"), h.Spec.ScaleTargetRef.Name != "")
 		atLeast(c, path.Child("minReplicas"), 1, h.Spec.MinReplicas)
 		if h.Spec.MaxReplicas < deref(h.Spec.MinReplicas, 1) {

@@ -62,13 +62,26 @@ func (c *check) invalid(path *field.Path, value any, reasons ...string) {
 }
 
 func (c *check) name(path *field.Path, name string, rule func(string) []string) {
-	if c.required(path, name != ""); name != "" {
+	c.required(path, name != "")
+	c.nameIfSet(path, name, rule)
+}
+
+func (c *check) nameIfSet(path *field.Path, name string, rule func(string) []string) {
+	if name != "" {
 		c.invalid(path, name, rule(name)...)
 	}
 }
 
 func (c *check) port(path *field.Path, port int32) {
 	c.invalid(path, port, validation.IsValidPortNum(int(port))...)
+}
+
+// unique refuses a value that was seen before.
+func (c *check) unique(path *field.Path, value string, seen map[string]bool) {
+	if seen[value] {
+		c.add(field.Duplicate(path, value))
+	}
+	seen[value] = true
 }
 
 func (c *check) unchanged(path *field.Path, value, old any) {

@@ -3,6 +3,7 @@ package api
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
@@ -27,8 +28,11 @@ var deployments = behaviour[*appsv1.Deployment]{
 	},
 	validate: func(c *check, d, old *appsv1.Deployment) {
 		path := field.NewPath("spec")
-		checkWorkload(c, d.Spec.Replicas, d.Spec.Selector, &d.Spec.Template, path)
+		checkWorkload(c, d.Spec.Replicas, d.Spec.MinReadySeconds, d.Spec.Selector, &d.Spec.Template, path)
 		atLeast(c, path.Child("revisionHistoryLimit"), 0, d.Spec.RevisionHistoryLimit)
+		if deadline := deref(d.Spec.ProgressDeadlineSeconds, 0); deadline <= d.Spec.MinReadySeconds {
+			c.invalid(path.Child("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds")
+		}
 		checkStrategy(c, &d.Spec.Strategy, path.Child("strategy"))
 		if old != nil {
 			c.unchanged(path.Child("selector"), d.Spec.Selector, old.Spec.Selector)
@@ -45,7 +49,7 @@ var replicaSets = behaviour[*appsv1.ReplicaSet]{
 	},
 	validate: func(c *check, rs, old *appsv1.ReplicaSet) {
 		path := field.NewPath("spec")
-		checkWorkload(c, rs.Spec.Replicas, rs.Spec.Selector, &rs.Spec.Template, path)
+		checkWorkload(c, rs.Spec.Replicas, rs.Spec.MinReadySeconds, rs.Spec.Selector, &rs.Spec.Template, path)
 		if old != nil {
 			c.unchanged(path.Child("selector"), rs.Spec.Selector, old.Spec.Selector)
 		}
@@ -54,8 +58,9 @@ var replicaSets = behaviour[*appsv1.ReplicaSet]{
 
 // checkWorkload checks what Deployments and ReplicaSets have in common. A selector that does not match the
 // template's own labels would have the controller make pods for ever, for it would never see them.
-func checkWorkload(c *check, replicas *int32, selector *metav1.LabelSelector, template *corev1.PodTemplateSpec, path *field.Path) {
+func checkWorkload(c *check, replicas *int32, minReady int32, selector *metav1.LabelSelector, template *corev1.PodTemplateSpec, path *field.Path) {
 	atLeast(c, path.Child("replicas"), 0, replicas)
+	atLeast(c, path.Child("minReadySeconds"), 0, &minReady)
 	at, labelsAt := path.Child("selector"), path.Child("template", "metadata", "labels")
 	if c.required(at, selector != nil); selector != nil {
 		c.add(metavalidation.ValidateLabelSelector(selector, metavalidation.LabelSelectorValidationOptions{}, at)...)
@@ -67,6 +72,7 @@ func checkWorkload(c *check, replicas *int32, selector *metav1.LabelSelector, te
 		}
 	}
 	c.add(metavalidation.ValidateLabels(template.Labels, labelsAt)...)
+	c.add(apivalidation.ValidateAnnotations(template.Annotations, path.Child("template", "metadata", "annotations"))...)
 	checkPodSpec(c, &template.Spec, path.Child("template", "spec"))
 	oneOf(c, path.Child("template", "spec", "restartPolicy"), template.Spec.RestartPolicy, corev1.RestartPolicyAlways)
 }
@@ -84,6 +90,8 @@ func checkStrategy(c *check, s *appsv1.DeploymentStrategy, path *field.Path) {
 		n, err := intstr.GetScaledValueFromIntOrPercent(value, 100, true)
 		if err != nil || n < 0 {
 			c.invalid(path.Child(name), value.String(), "must be a non-negative number or a percentage (e.g. '1' or '25%')")
+		} else if name == "maxUnavailable" && value.Type == intstr.String && n > 100 {
+			c.invalid(path.Child(name), value.String(), "must not be greater than 100%")
 		}
 		return err == nil && n == 0
 	}

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
-	"slices"
-	"strings"
 
 	"workshop/mini-k8s/master/store"
 
@@ -18,9 +15,12 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
+// maxWarnings bounds what an answer carries beside its body.
+const maxWarnings = 100
+
 // respond answers with an object as it is stored, or the part of it that the subresource shows.
 func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) error {
-	for _, text := range r.warnings {
+	for _, text := range r.warnings[:min(len(r.warnings), maxWarnings)] {
 		// kubectl finds and prints them there (KEP-1693). Control characters alone are refused.
 		if header, err := utilnet.NewWarningHeader(299, "", text); err == nil {
 			w.Header().Add("Warning", header)
@@ -100,46 +100,4 @@ func statusOf(err apierrors.APIStatus) metav1.Status {
 	status := err.Status()
 	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
 	return status
-}
-
-// warnUnserved adds a warning for each field in an object's JSON that is kept but not acted on. What the object had
-// before the request, if it was there, is not mentioned again.
-func (r *request) warnUnserved(before, after []byte) {
-	if len(r.kind.Unserved) == 0 {
-		return
-	}
-	var had, has any
-	json.Unmarshal(before, &had) // may be nil
-	json.Unmarshal(after, &has)  // readObject has read it already
-	for _, text := range slices.Sorted(slices.Values(r.kind.Unserved)) {
-		path := strings.Split(text, ".")
-		if now := valuesAt(has, path); len(now) > 0 && !reflect.DeepEqual(now, valuesAt(had, path)) {
-			r.warnings = append(r.warnings, text+": this field is stored, but nothing acts on it in this version of mini-k8s")
-		}
-	}
-}
-
-// valuesAt returns what stands at the path; "containers[*]" means in each element of the list. Empty lists and
-// objects do not count.
-func valuesAt(value any, path []string) []any {
-	list, isList := value.([]any)
-	object, isObject := value.(map[string]any)
-	switch {
-	case value == nil, isList && len(list) == 0, isObject && len(object) == 0:
-		return nil
-	case len(path) == 0:
-		return []any{value}
-	case !isObject:
-		return nil
-	}
-	name, every := strings.CutSuffix(path[0], "[*]")
-	if !every {
-		return valuesAt(object[name], path[1:])
-	}
-	var all []any
-	elements, _ := object[name].([]any)
-	for _, element := range elements {
-		all = append(all, valuesAt(element, path[1:])...)
-	}
-	return all
 }

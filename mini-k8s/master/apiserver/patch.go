@@ -38,7 +38,7 @@ func (s *Server) patch(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return nil, err
 		}
-		return r.accept(after, before, current)
+		return r.accept(after, current)
 	})
 }
 
@@ -64,9 +64,8 @@ func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object
 	return after, nil
 }
 
-// accept returns the current object with what the client may change as it stands in the body. It warns of fields that
-// nothing acts on, except those that the JSON before the change had already.
-func (r *request) accept(body, before []byte, current api.Object) (api.Object, error) {
+// accept returns the current object with what the client may change as it stands in the body.
+func (r *request) accept(body []byte, current api.Object) (api.Object, error) {
 	sent := r.empty()
 	if err := r.readObject(body, sent); err != nil {
 		return nil, err
@@ -75,6 +74,7 @@ func (r *request) accept(body, before []byte, current api.Object) (api.Object, e
 	if err := r.checkIdentity(current, &uid, &revision); err != nil {
 		return nil, err
 	}
+	r.kind.Default(current) // an older version may have stored it, with fewer defaults: they are no changes
 	o := current.DeepCopyObject().(api.Object)
 	switch r.subresource {
 	case "scale":
@@ -82,7 +82,7 @@ func (r *request) accept(body, before []byte, current api.Object) (api.Object, e
 	case "status":
 		r.kind.CopyStatus(sent, o)
 	default:
-		r.warnUnserved(before, body)
+		r.warnings = append(r.warnings, r.kind.Warnings(sent, current)...)
 		o = sent
 		r.keep(current, o)
 	}

@@ -60,7 +60,7 @@ func (r *request) readNew(into api.Object) error {
 	if node := r.user.Node(); node != "" && r.kind.Resource != "events" && into.GetName() != node {
 		return r.forbidden()
 	}
-	r.warnUnserved(nil, body)
+	r.warnings = append(r.warnings, r.kind.Warnings(into, nil)...)
 	return nil
 }
 
@@ -86,7 +86,7 @@ func (s *Server) update(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.replace(w, r, func(current api.Object) (api.Object, error) { return r.accept(body, nil, current) })
+	return s.replace(w, r, func(current api.Object) (api.Object, error) { return r.accept(body, current) })
 }
 
 // delete removes an object at once, or marks it as being deleted while something still has to happen: a pod's

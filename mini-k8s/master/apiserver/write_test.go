@@ -402,14 +402,41 @@ func TestUnservedFieldsAreWarnedAboutWhereTheyAreSet(t *testing.T) {
 	}
 	checkWarnings(t, w.post(deployments, deployment("plain", "")).ok())
 	checkWarnings(t, w.post(deployments, unserved).ok(), warning)
-	checkWarnings(t, w.put(deployments+"/web", unserved).ok(), warning)
+	checkWarnings(t, w.put(deployments+"/web", unserved).ok()) // has it already
+	checkWarnings(t, w.put(deployments+"/plain", strings.Replace(unserved, "web", "plain", 1)).ok(), warning)
+	checkWarnings(t, w.put(deployments+"/plain", deployment("plain", "")).ok())
 	checkWarnings(t, w.put(deployments+"/web/status", unserved).ok())
-	checkWarnings(t, w.patch("merge", deployments+"/web", `{"spec":{"replicas":2}}`).ok()) // has it already
+	checkWarnings(t, w.patch("merge", deployments+"/web", `{"spec":{"replicas":2}}`).ok())
 	checkWarnings(t, w.patch("merge", deployments+"/web/scale", `{"spec":{"replicas":3}}`).ok())
 	checkWarnings(t, strategic(`{"name":"c","lifecycle":{"preStop":{"exec":{"command":["a"]}}}}`), warning)
 	checkWarnings(t, strategic(`{"name":"d","image":"j"}`))
 	checkWarnings(t, strategic(`{"name":"c","lifecycle":{"preStop":{"exec":{"command":["b"]}}}}`), warning)
 	checkWarnings(t, strategic(`{"name":"c","lifecycle":null}`))
+}
+
+func TestWarningsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	var limits strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&limits, "example.com/%d: 1, ", i)
+	}
+	a := w.post(pods, strings.Replace(pod("web", ""), `"name":"c"`, `"name":"c","resources":{"limits":`+toJSON("{"+limits.String()+"}")+`}`, 1)).ok()
+	if len(a.warnings) != 100 {
+		t.Errorf("%d warnings", len(a.warnings))
+	}
+}
+
+func TestDefaultsThatAnOlderVersionDidNotHaveAreNoChanges(t *testing.T) {
+	w := newWorld(t)
+	old := toJSON(`{apiVersion: v1, kind: Pod, metadata: {name: old, namespace: default, uid: u, generation: 1}, spec: {hostNetwork: true, containers: [{name: c, image: i, ports: [{containerPort: 80}]}]}}`)
+	if _, err := w.store.Create(w.ctx, "pods/default/old", []byte(old), "older version"); err != nil {
+		t.Fatal(err)
+	}
+	w.patch("merge", pods+"/old/status", `{"status":{"phase":"Running"}}`).ok()
+	got := w.patch("merge", pods+"/old", `{"metadata":{"labels":{"a":"b"}}}`).object()
+	if got.Generation != 1 || got.Spec["serviceAccountName"] != "default" || got.Status["phase"] != "Running" {
+		t.Errorf("%+v", got)
+	}
 }
 
 // checkWarnings compares the Warning headers of an answer.

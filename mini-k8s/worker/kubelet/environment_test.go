@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"workshop/mini-k8s/api"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -65,6 +67,14 @@ func TestAFieldThatCannotBeReferredToIsNamed(t *testing.T) {
 		c := &corev1.Container{Env: []corev1.EnvVar{{Name: "X", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}}}}
 		if _, err := specOf(newPod(), c, 0, "", ""); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "env X") {
 			t.Errorf("%s: the error is %v", path, err)
+		}
+	}
+}
+
+func TestEveryFieldThatTheAPIServerLetsThroughCanBeReferredTo(t *testing.T) {
+	for _, path := range append(api.PodFields, "metadata.labels['a']", "metadata.annotations['a']") {
+		if _, err := fieldOf(newPod(), path, "", ""); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -333,18 +333,6 @@ func TestTheStatusIsTheKubeletsAlone(t *testing.T) {
 	})
 }
 
-func TestAnUnknownFieldKeepsAContainerFromStarting(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		b.create(func(p *corev1.Pod) {
-			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "X", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.nonsense"}}}}
-		})
-		b.waitState("waiting CreateContainerError", 0)
-		if message := b.pod().Status.ContainerStatuses[0].State.Waiting.Message; !strings.Contains(message, "spec.nonsense") {
-			t.Errorf("the reason is %q", message)
-		}
-	})
-}
-
 func TestAKubeletThatEndsLeavesTheContainers(t *testing.T) {
 	withKubelet(t, func(t *testing.T, b *kubeletBench) { // a bubble does not end before all of its goroutines have
 		pod := b.create()
