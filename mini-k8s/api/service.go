@@ -19,6 +19,7 @@ var services = behaviour[*corev1.Service]{
 	defaults: func(s *corev1.Service) {
 		setDefault(&s.Spec.Type, corev1.ServiceTypeClusterIP)
 		setDefault(&s.Spec.SessionAffinity, corev1.ServiceAffinityNone)
+		defaultAddresses(&s.Spec)
 		for i := range s.Spec.Ports {
 			port := &s.Spec.Ports[i]
 			setDefault(&port.Protocol, corev1.ProtocolTCP)
@@ -27,7 +28,10 @@ var services = behaviour[*corev1.Service]{
 			}
 		}
 	},
-	validate: func(c *check, s, old *corev1.Service) { checkService(c, &s.Spec, field.NewPath("spec")) },
+	validate: func(c *check, s, old *corev1.Service) {
+		checkService(c, &s.Spec, field.NewPath("spec"))
+		checkAddresses(c, &s.Spec, old, field.NewPath("spec"))
+	},
 	fields: func(s *corev1.Service) map[string]string {
 		return map[string]string{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 	},
