@@ -21,6 +21,7 @@ var services = behaviour[*corev1.Service]{
 	defaults: func(s *corev1.Service) {
 		setDefault(&s.Spec.Type, corev1.ServiceTypeClusterIP)
 		setDefault(&s.Spec.SessionAffinity, corev1.ServiceAffinityNone)
+		defaultAddresses(&s.Spec)
 		for i := range s.Spec.Ports {
 			port := &s.Spec.Ports[i]
 			setDefault(&port.Protocol, corev1.ProtocolTCP)
@@ -36,6 +37,7 @@ var services = behaviour[*corev1.Service]{
 				c.add(field.Forbidden(field.NewPath("spec", "ports").Index(i).Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
 			}
 		}
+		checkAddresses(c, &s.Spec, old, field.NewPath("spec"))
 	},
 	fields: func(s *corev1.Service) map[string]string {
 		return map[string]string{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}

@@ -38,6 +38,7 @@ Examples:
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the API server", Value: "127.0.0.1:6443"},
 			&cli.StringSliceFlag{Name: "host", Usage: "one more name or address under which the master is reached"},
 			&cli.StringFlag{Name: "cluster-cidr", Usage: "`RANGE` of the pods' addresses", Value: master.DefaultClusterCIDR},
+			&cli.StringFlag{Name: "service-cidr", Usage: "`RANGE` of the services' addresses", Value: master.DefaultServiceCIDR},
 		},
 		Action: runMaster,
 	}
@@ -49,10 +50,14 @@ func runMaster(cCtx *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	services, err := master.ParseServiceCIDR(cCtx.String("service-cidr"))
+	if err != nil {
+		return err
+	}
 	name := cCtx.String("name")
 	dir := cmp.Or(cCtx.String("dir"), cluster.Dir(name))
 	m, err := master.New(cCtx.Context, master.Config{Name: name, Dir: dir, Listen: cCtx.String("listen"),
-		Hosts: cCtx.StringSlice("host"), ClusterCIDR: cidr})
+		Hosts: cCtx.StringSlice("host"), ClusterCIDR: cidr, ServiceCIDR: services})
 	if err != nil {
 		return err
 	}

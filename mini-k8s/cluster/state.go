@@ -142,6 +142,7 @@ func isRunning(dir string) bool {
 type settings struct {
 	Listen      string `json:"listen"`
 	ClusterCIDR string `json:"clusterCIDR"`
+	ServiceCIDR string `json:"serviceCIDR"`
 	Runtime     string `json:"runtime"`
 }
 
@@ -171,7 +172,7 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) 
 	const way = "go on with that, or remove it first with `mini-k8s down --name %s`"
 	switch old := c.settings; {
 	case !c.existed:
-		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR)}
+		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR), ServiceCIDR: c.ServiceCIDR}
 		if c.docker != nil {
 			c.takeTurn(ctx)
 			c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR)
@@ -180,6 +181,8 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) 
 		err = fmt.Errorf("cluster %q was started with --runtime %s: "+way, c.Name, old.Runtime, c.Name)
 	case c.ClusterCIDR != "" && c.ClusterCIDR != old.ClusterCIDR:
 		err = fmt.Errorf("cluster %q was started with --cluster-cidr %s: "+way, c.Name, old.ClusterCIDR, c.Name)
+	case c.ServiceCIDR != "" && c.ServiceCIDR != old.ServiceCIDR:
+		err = fmt.Errorf("cluster %q was started with --service-cidr %s: "+way, c.Name, old.ServiceCIDR, c.Name)
 	}
 	if err != nil {
 		return "", err

@@ -10,6 +10,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ type Options struct {
 	Runtime     string // Docker or Hollow
 	Listen      string // the API server's address; the first free port from 6443 on the loopback if empty
 	ClusterCIDR string // the pods' addresses; the first /16 from 10.244.0.0 that nobody uses if empty
+	ServiceCIDR string // the services' addresses; master.DefaultServiceCIDR if empty
 	Demo        bool   // deploy the demo application
 	Out         io.Writer
 	Log         func(io.Writer) // takes the cluster's log file, from when it is open; may be nil
@@ -106,6 +108,13 @@ func (c *Cluster) check() error {
 			return err
 		}
 		c.ClusterCIDR = prefix.String() // one way to write it
+	}
+	if c.ServiceCIDR != "" {
+		prefix, err := master.ParseServiceCIDR(c.ServiceCIDR)
+		if err != nil {
+			return err
+		}
+		c.ServiceCIDR = prefix.String()
 	}
 	return checkName(c.Name)
 }
@@ -184,11 +193,15 @@ func (c *Cluster) startMaster(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	services, err := master.ParseServiceCIDR(cmp.Or(c.settings.ServiceCIDR, master.DefaultServiceCIDR))
+	if err != nil {
+		return "", err
+	}
 	bits := nodeBits(cidr, c.Nodes)
 	if bits == 0 {
 		return "", fmt.Errorf("%s has no room for %d nodes: choose a larger range with --cluster-cidr, or fewer --nodes", cidr, c.Nodes)
 	}
-	config := master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, NodeBits: bits}
+	config := master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, ServiceCIDR: services, NodeBits: bits}
 	if c.master, err = master.New(ctx, config); errors.Is(err, syscall.EADDRINUSE) && c.Listen == "" {
 		config.Listen = "" // somebody has the port of the last run by now, and nobody has asked for just that one
 		c.master, err = master.New(ctx, config)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
@@ -134,8 +135,9 @@ func (q *Queue) done(key string, err error) {
 	}
 	q.failures[key]++
 	wait := backoff(q.failures[key], firstRetry, lastRetry)
-	// Somebody else was faster: that is no fault, and the next look will see what they did.
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+	// Somebody else was faster: that is no fault, and the next look will see what they did. The same goes for the end of a
+	// namespace.
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		slog.Debug("looking again", "loop", q.name, "key", key, "reason", err)
 	} else if !errors.Is(err, context.Canceled) {
 		slog.Warn("trying again", "loop", q.name, "key", key, "in", wait, "reason", err)

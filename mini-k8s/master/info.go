@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,23 +17,28 @@ import (
 const infoName = "cluster-info"
 
 // ClusterInfo is what all members of a cluster must agree on.
-type ClusterInfo struct{ Name, ClusterCIDR string }
+type ClusterInfo struct{ Name, ClusterCIDR, ServiceCIDR string }
 
 // publishInfo writes the ConfigMap.
 func (m *Master) publishInfo(ctx context.Context) error {
-	maps := client.Of[*corev1.ConfigMap](m.Client("component:master", "master"))
-	wanted := &corev1.ConfigMap{
+	err := publish(ctx, m, &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: infoName},
-		Data:       map[string]string{"name": m.Name, "clusterCIDR": m.ClusterCIDR.String()},
-	}
-	_, err := maps.Create(ctx, wanted)
-	if apierrors.IsAlreadyExists(err) {
-		_, err = maps.Update(ctx, wanted)
-	}
+		Data:       map[string]string{"name": m.Name, "clusterCIDR": m.ClusterCIDR.String(), "serviceCIDR": m.ServiceCIDR.String()},
+	})
 	if err != nil {
 		return fmt.Errorf("publish the cluster's name and addresses: %w", err)
 	}
 	return nil
+}
+
+// publish makes an object what it is to be, and creates it if it is not there.
+func publish[T api.Object](ctx context.Context, m *Master, wanted T) error {
+	objects := client.Of[T](m.Client("component:master", "master"))
+	_, err := objects.Update(ctx, wanted)
+	if apierrors.IsNotFound(err) {
+		_, err = objects.Create(ctx, wanted)
+	}
+	return err
 }
 
 // ReadClusterInfo returns what the master has published.
@@ -41,5 +47,5 @@ func ReadClusterInfo(ctx context.Context, c *client.Client) (ClusterInfo, error)
 	if err != nil {
 		return ClusterInfo{}, fmt.Errorf("ask the master for the cluster's name and addresses: %w", err)
 	}
-	return ClusterInfo{Name: found.Data["name"], ClusterCIDR: found.Data["clusterCIDR"]}, nil
+	return ClusterInfo{Name: found.Data["name"], ClusterCIDR: found.Data["clusterCIDR"], ServiceCIDR: found.Data["serviceCIDR"]}, nil
 }

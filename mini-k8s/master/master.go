@@ -37,6 +37,7 @@ import (
 
 const (
 	DefaultClusterCIDR = "10.244.0.0/16"
+	DefaultServiceCIDR = apiserver.DefaultServiceCIDR
 	DefaultNodeBits    = 24
 	// firstPort is the API server's, or else the next one that nobody listens on.
 	firstPort = 6443
@@ -51,7 +52,8 @@ type Config struct {
 	Dir         string       // for the state: made if missing, readable by its owner only
 	Listen      string       // address and port; the first free port from 6443 on the loopback if empty
 	Hosts       []string     // more names and addresses under which clients reach it
-	ClusterCIDR netip.Prefix // DefaultClusterCIDR if zero
+	ClusterCIDR netip.Prefix // of the pods; DefaultClusterCIDR if zero
+	ServiceCIDR netip.Prefix // DefaultServiceCIDR if zero
 	NodeBits    int          // DefaultNodeBits if 0
 }
 
@@ -69,6 +71,12 @@ type Master struct {
 func New(ctx context.Context, config Config) (_ *Master, err error) {
 	if !config.ClusterCIDR.IsValid() {
 		config.ClusterCIDR = netip.MustParsePrefix(DefaultClusterCIDR)
+	}
+	if !config.ServiceCIDR.IsValid() {
+		config.ServiceCIDR = netip.MustParsePrefix(DefaultServiceCIDR)
+	}
+	if config.ServiceCIDR.Overlaps(config.ClusterCIDR) {
+		return nil, fmt.Errorf("--service-cidr %s overlaps --cluster-cidr %s: services and pods need addresses of their own", config.ServiceCIDR, config.ClusterCIDR)
 	}
 	if config.NodeBits == 0 {
 		config.NodeBits = DefaultNodeBits
@@ -100,8 +108,11 @@ func New(ctx context.Context, config Config) (_ *Master, err error) {
 		return nil, err
 	}
 	kubelets := &http.Client{Transport: &http.Transport{TLSClientConfig: m.tls, TLSHandshakeTimeout: 10 * time.Second}}
-	if m.server, err = apiserver.New(ctx, apiserver.Config{Store: m.store, CA: m.CA, Kubelet: kubelets}); err != nil {
+	if m.server, err = apiserver.New(ctx, apiserver.Config{Store: m.store, CA: m.CA, Kubelet: kubelets, ServiceCIDR: m.ServiceCIDR}); err != nil {
 		return nil, err
+	}
+	if err := m.publishItself(ctx); err != nil { // a cluster works without
+		slog.Warn("cannot publish the service kubernetes", "reason", err)
 	}
 	return m, m.publishInfo(ctx)
 }
@@ -134,6 +145,7 @@ func (m *Master) Run(ctx context.Context) error {
 		{Name: "node controller", Run: node.New(deps, nodes).Run},
 		{Name: "garbage collector", Run: garbage.New(deps).Run},
 		{Name: "namespace controller", Run: namespace.New(deps).Run},
+		{Name: "namespace furnisher", Run: namespace.NewFurnisher(deps, m.CA.CertPEM).Run},
 	}...)
 }
 
@@ -212,9 +224,18 @@ func (m *Master) url(everywhere string) string {
 
 // ParseClusterCIDR reads a range of addresses that is large enough for the pods of a cluster.
 func ParseClusterCIDR(text string) (netip.Prefix, error) {
+	return parseCIDR("--cluster-cidr", text, 22, DefaultClusterCIDR)
+}
+
+// ParseServiceCIDR reads a range of addresses for the services of a cluster.
+func ParseServiceCIDR(text string) (netip.Prefix, error) {
+	return parseCIDR("--service-cidr", text, 28, DefaultServiceCIDR)
+}
+
+func parseCIDR(flag, text string, bits int, example string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
-	if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 22 {
-		return prefix, fmt.Errorf("--cluster-cidr %q: use an IPv4 range of a /22 or larger, such as %s", text, DefaultClusterCIDR)
+	if err != nil || !prefix.Addr().Is4() || prefix.Bits() > bits {
+		return prefix, fmt.Errorf("%s %q: use an IPv4 range of a /%d or larger, such as %s", flag, text, bits, example)
 	}
 	return prefix.Masked(), nil
 }

@@ -119,4 +119,7 @@ func (r *request) keep(current, o api.Object) {
 	if ns, ok := o.(*corev1.Namespace); ok && r.subresource != "finalize" {
 		ns.Spec.Finalizers = current.(*corev1.Namespace).Spec.Finalizers
 	}
+	if service, ok := o.(*corev1.Service); ok {
+		api.KeepAddresses(&service.Spec, &current.(*corev1.Service).Spec)
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 
 	"workshop/mini-k8s/api"
@@ -36,6 +37,8 @@ const maxBody = 3 << 20
 // Config is what a server is made of.
 type Config struct {
 	Store store.Store
+	// ServiceCIDR is the range of the services' cluster IPs, DefaultServiceCIDR if zero.
+	ServiceCIDR netip.Prefix
 	// CA signs the certificates of workers that join.
 	CA *pki.CA
 	// Kubelet calls the kubelets, for logs.
@@ -51,6 +54,9 @@ type Server struct {
 // New returns a server over a store, with the namespaces that every cluster has.
 func New(ctx context.Context, config Config) (*Server, error) {
 	s := &Server{Config: config, mux: http.NewServeMux()}
+	if !s.ServiceCIDR.IsValid() {
+		s.ServiceCIDR = netip.MustParsePrefix(DefaultServiceCIDR)
+	}
 	s.routes()
 	kind := api.KindOf[*corev1.Namespace]()
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 
@@ -74,8 +75,12 @@ func (s *Server) checkNamespace(r *request) error {
 		return err
 	}
 	if namespace.DeletionTimestamp != nil {
-		return apierrors.NewForbidden(r.kind.GroupResource(), r.name,
+		refusal := apierrors.NewForbidden(r.kind.GroupResource(), r.name,
 			errors.New("unable to create new content in namespace "+r.namespace+" because it is being terminated"))
+		// By the cause controllers tell it from a refusal for good.
+		refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause,
+			Message: "namespace " + r.namespace + " is being terminated", Field: "metadata.namespace"}}
+		return refusal
 	}
 	return nil
 }
@@ -156,12 +161,22 @@ func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Obje
 }
 
 // save stores an object in the place of an old one, whose revision is 0 if there was none, and returns what is stored.
-//  1. Encode it. If that changes anything, note who did it.
-//  2. Write nothing in a dry run, but tell if the object to create is there already.
-//  3. Delete an object that is being deleted when nothing keeps it any longer.
-//  4. Write nothing if nothing changes.
-//  5. Create or update it; the store refuses that if the old object is not what it was.
-func (s *Server) save(r *request, object api.Object, old store.Object) (store.Object, error) {
+//  1. See to it that a service has addresses, and no others have them.
+//  2. Encode it. If that changes anything, note who did it.
+//  3. Write nothing in a dry run, but tell if the object to create is there already.
+//  4. Delete an object that is being deleted when nothing keeps it any longer.
+//  5. Write nothing if nothing changes.
+//  6. Create or update it; the store refuses that if the old object is not what it was.
+func (s *Server) save(r *request, object api.Object, old store.Object) (saved store.Object, err error) {
+	ctx, cancel := context.WithTimeout(r.Context(), writeLimit)
+	defer cancel()
+	if service, ok := object.(*corev1.Service); ok {
+		settle, refusal := s.claimAddresses(ctx, r, service, old)
+		if refusal != nil {
+			return store.Object{}, refusal
+		}
+		defer func() { settle(err) }()
+	}
 	value, err := encode(object)
 	if err == nil && !bytes.Equal(value, old.Value) {
 		r.recordManager(object)
@@ -170,8 +185,8 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (store.Ob
 	if err != nil {
 		return store.Object{}, err
 	}
-	saved := store.Object{Key: old.Key, Value: value, Revision: old.Revision}
-	ctx, who := r.Context(), r.author()
+	saved = store.Object{Key: old.Key, Value: value, Revision: old.Revision}
+	who := r.author()
 	switch {
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {

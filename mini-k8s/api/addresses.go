@@ -1,0 +1,115 @@
+package api
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// The addresses of a service: which it has, and what a change may do to them. That no two services have the same one is
+// for the API server to see to.
+
+// HasClusterIP reports whether a service is reached under an address of its own. One that is headless, or a name for
+// something outside, has none.
+func HasClusterIP(s *corev1.ServiceSpec) bool {
+	return s.Type != corev1.ServiceTypeExternalName && s.ClusterIP != corev1.ClusterIPNone
+}
+
+// HasNodePorts reports whether a service is reached on a port of every node.
+func HasNodePorts(s *corev1.ServiceSpec) bool { return s.Type == corev1.ServiceTypeNodePort }
+
+// KeepAddresses leaves a service the addresses that it had and that the client does not mention: manifests seldom do. It
+// takes away those that a service of the new type does not have.
+func KeepAddresses(s, old *corev1.ServiceSpec) {
+	if equal(s.ClusterIPs, old.ClusterIPs) { // if the client has changed one of the two, it is the other
+		s.ClusterIPs = nil
+	}
+	if s.Type != corev1.ServiceTypeExternalName {
+		setDefault(&s.ClusterIP, old.ClusterIP)
+		if s.ExternalName == old.ExternalName {
+			s.ExternalName = ""
+		}
+	} else if old.Type != corev1.ServiceTypeExternalName {
+		s.IPFamilies, s.IPFamilyPolicy = nil, nil
+		if s.ClusterIP == old.ClusterIP {
+			s.ClusterIP = ""
+		}
+	}
+	had, used := map[string]int32{}, map[int32]bool{}
+	for _, port := range old.Ports {
+		had[port.Name] = port.NodePort
+	}
+	for _, port := range s.Ports {
+		used[port.NodePort] = true
+	}
+	for i := range s.Ports {
+		switch port := &s.Ports[i]; {
+		case HasNodePorts(s) && port.NodePort == 0 && !used[had[port.Name]]:
+			port.NodePort = had[port.Name]
+			used[port.NodePort] = true
+		case !HasNodePorts(s) && HasNodePorts(old) && port.NodePort == had[port.Name]:
+			port.NodePort = 0
+		}
+	}
+}
+
+func defaultAddresses(s *corev1.ServiceSpec) {
+	if s.Type == corev1.ServiceTypeExternalName {
+		return
+	}
+	if s.ClusterIP != "" && len(s.ClusterIPs) == 0 {
+		s.ClusterIPs = []string{s.ClusterIP}
+	}
+	if len(s.IPFamilies) == 0 {
+		s.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+	}
+	setDefaultPtr(&s.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack)
+}
+
+func checkAddresses(c *check, s *corev1.ServiceSpec, old *corev1.Service, path *field.Path) {
+	ips, families, policy := path.Child("clusterIPs"), path.Child("ipFamilies"), path.Child("ipFamilyPolicy")
+	if s.Type == corev1.ServiceTypeExternalName {
+		for at, set := range map[*field.Path]bool{ips: s.ClusterIP != "" || len(s.ClusterIPs) > 0, families: len(s.IPFamilies) > 0, policy: s.IPFamilyPolicy != nil} {
+			if set {
+				c.add(field.Forbidden(at, "may not be set for ExternalName services"))
+			}
+		}
+		return
+	}
+	switch {
+	case s.ClusterIP == "" && len(s.ClusterIPs) > 0:
+		c.invalid(ips, s.ClusterIPs, "must be empty when `clusterIP` is not specified")
+	case s.ClusterIP == "":
+	case s.ClusterIPs[0] != s.ClusterIP:
+		c.invalid(ips, s.ClusterIPs, "first value must match `clusterIP`")
+	case len(s.ClusterIPs) > 1:
+		c.invalid(ips, s.ClusterIPs, "this cluster is not configured for dual-stack services: use one address")
+	case s.ClusterIP != corev1.ClusterIPNone:
+		c.add(validation.IsValidIP(ips.Index(0), s.ClusterIP)...)
+	case HasNodePorts(s):
+		c.invalid(ips.Index(0), s.ClusterIP, "may not be set to 'None' for NodePort services")
+	}
+	if old != nil && old.Spec.ClusterIP != "" && s.ClusterIP != old.Spec.ClusterIP {
+		c.invalid(ips.Index(0), s.ClusterIPs, "may not change once set")
+	}
+	for i, family := range s.IPFamilies {
+		if family != corev1.IPv4Protocol || i > 0 {
+			c.invalid(families.Index(i), family, "not configured on this cluster")
+		}
+	}
+	if wanted := deref(s.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack); wanted == corev1.IPFamilyPolicyRequireDualStack {
+		c.invalid(policy, wanted, "this cluster is not configured for dual-stack services")
+	} else {
+		oneOf(c, policy, wanted, corev1.IPFamilyPolicySingleStack, corev1.IPFamilyPolicyPreferDualStack)
+	}
+	numbers := map[string]bool{}
+	for i, port := range s.Ports { // TCP and UDP may share one
+		number := fmt.Sprint(port.NodePort, port.Protocol)
+		if port.NodePort != 0 && numbers[number] {
+			c.add(field.Duplicate(path.Child("ports").Index(i).Child("nodePort"), port.NodePort))
+		}
+		numbers[number] = true
+	}
+}
