@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strconv"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -34,6 +35,13 @@ var nodes = behaviour[*corev1.Node]{
 	fields: func(n *corev1.Node) map[string]string {
 		return map[string]string{"spec.unschedulable": strconv.FormatBool(n.Spec.Unschedulable)}
 	},
+}
+
+// NodeReady reports whether the node's Ready condition is true.
+func NodeReady(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 var leases = behaviour[*coordinationv1.Lease]{
