@@ -60,6 +60,13 @@ func checkTaints(c *check, taints []corev1.Taint, path *field.Path) {
 	}
 }
 
+// NodeReady reports whether the node's Ready condition is true.
+func NodeReady(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}
+
 var leases = behaviour[*coordinationv1.Lease]{
 	columns: "Name Holder Age",
 	cells: func(l *coordinationv1.Lease) []any {

@@ -105,6 +105,7 @@ type session struct {
 	ctx       context.Context // ends with Ctrl-C
 	client    *client.Client
 	server    string
+	ca        []byte     // the server's, in PEM
 	namespace string     // empty: all of them
 	selection url.Values // which of a kind's objects are meant, if they are not named
 	out       io.Writer
@@ -143,7 +144,7 @@ func connect(cCtx *cli.Context) (s *session, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	s = &session{Context: cCtx, ctx: cCtx.Context, server: config.Server, namespace: cCtx.String("namespace"), selection: url.Values{},
+	s = &session{Context: cCtx, ctx: cCtx.Context, server: config.Server, ca: config.CAPEM, namespace: cCtx.String("namespace"), selection: url.Values{},
 		out: cCtx.App.Writer, client: client.New(client.Config{Server: config.Server, TLS: tls, Name: "mini-k8s"})}
 	if cCtx.Bool("all-namespaces") {
 		s.namespace = metav1.NamespaceAll

@@ -65,16 +65,20 @@ func runMaster(cCtx *cli.Context) error {
 	if err := m.WriteKubeconfig(kubeconfig); err != nil {
 		return err
 	}
+	token, err := makeToken(cCtx.Context, m.Client("admin", "mini-k8s"), m.CA.CertPEM, tokenLife)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(cCtx.App.Writer, `The master is at %s.
 
   export KUBECONFIG=%s
   kubectl get nodes
 
-On each worker (the token is a secret: whoever has it can add a node):
+On each worker (the token is a secret: whoever has it can add a node, until it expires in 24 hours):
 
   mini-k8s worker --master %s --token %s
 
-`, m.URL(), kubeconfig, m.JoinURL(), m.CA.JoinToken())
+`, m.URL(), kubeconfig, m.JoinURL(), token)
 	return m.Run(cCtx.Context)
 }
 
@@ -87,12 +91,12 @@ func workerCommand() *cli.Command {
 leaves its pods running, and goes on with them when it is started again.
 
 Examples:
-   mini-k8s worker --master https://192.168.56.10:6443 --token <secret>.<hash>
-   mini-k8s worker --master https://127.0.0.1:6443 --token <secret>.<hash> --node node-9 --runtime hollow`,
+   mini-k8s worker --master https://192.168.56.10:6443 --token <id>.<secret>.<hash>
+   mini-k8s worker --master https://127.0.0.1:6443 --token <id>.<secret>.<hash> --node node-9 --runtime hollow`,
 		Flags: []cli.Flag{
 			dirFlag("worker-NODE"), runtimeFlag(), verboseFlag(),
 			&cli.StringFlag{Name: "master", Usage: "`URL` of the API server", Required: true},
-			&cli.StringFlag{Name: "token", Usage: "join token, from `mini-k8s token` on the master", EnvVars: []string{"MINI_K8S_TOKEN"}},
+			&cli.StringFlag{Name: "token", Usage: "join token, from `mini-k8s token create` on the master; the variable keeps it out of the list of processes", EnvVars: []string{"MINI_K8S_TOKEN"}},
 			&cli.StringFlag{Name: "node", Usage: "`NAME` of the node", Value: strings.ToLower(hostname)},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` label of the node"},
 		},
@@ -121,7 +125,7 @@ func runWorker(cCtx *cli.Context) error {
 		return err
 	}
 	dir := cmp.Or(cCtx.String("dir"), cluster.Dir("worker-"+node))
-	tls, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node, address)
+	tls, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node)
 	if err != nil {
 		return err
 	}
@@ -151,32 +155,4 @@ func addressTowards(master string) (string, error) {
 	}
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).IP.String(), nil
-}
-
-func tokenCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "token",
-		Usage: "Print the token with which a worker joins the cluster of this machine, or a user's bearer token",
-		Description: `Examples:
-   mini-k8s token --dir ./state
-   mini-k8s token --user viewer    # for kubectl --token; the users are admin and viewer, who only reads`,
-		Flags:  []cli.Flag{nameFlag(), dirFlag("NAME"), text("user", "", "print a bearer token for this `USER`")},
-		Action: printToken,
-	}
-}
-
-func printToken(cCtx *cli.Context) error {
-	dir := cmp.Or(cCtx.String("dir"), cluster.Dir(cCtx.String("name")))
-	ca, err := pki.Load(filepath.Join(dir, "pki"))
-	if err != nil {
-		return fmt.Errorf("%w\nsay with --dir or --name where a master keeps its state", err)
-	}
-	token := ca.JoinToken()
-	if user := cCtx.String("user"); user != "" {
-		if token, err = ca.Token(user); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintln(cCtx.App.Writer, token)
-	return nil
 }

@@ -115,7 +115,7 @@ func TestUpWaitsForTheWorkersOfThisRun(t *testing.T) {
 	again := mustUp(t, Options{Name: c.Name, Nodes: 3})
 	for _, w := range again.workers {
 		node, err := client.Of[*corev1.Node](again.Client()).Get(t.Context(), "", w.Node)
-		if err != nil || node.Status.DaemonEndpoints.KubeletEndpoint.Port != w.Port() || !isReady(node) {
+		if err != nil || node.Status.DaemonEndpoints.KubeletEndpoint.Port != w.Port() || !api.NodeReady(node) {
 			t.Errorf("the worker on port %d is %+v (%v)", w.Port(), node.Status, err)
 		}
 	}
@@ -497,7 +497,7 @@ func list[T api.Object](t *testing.T, c *client.Client) []T {
 // ready counts the nodes that are.
 func ready(t *testing.T, c *client.Client) int {
 	t.Helper()
-	return len(slices.DeleteFunc(list[*corev1.Node](t, c), func(n *corev1.Node) bool { return !isReady(n) }))
+	return len(slices.DeleteFunc(list[*corev1.Node](t, c), func(n *corev1.Node) bool { return !api.NodeReady(n) }))
 }
 
 func podNames(t *testing.T, c *client.Client) []string {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -164,15 +165,23 @@ func TestWorkersJoinAMaster(t *testing.T) {
 	u := newUser(t)
 	m := startMaster(u)
 	token := strings.TrimSpace(u.run("token", "--dir", m.dir))
-	if !strings.Contains(m.printed(), token) {
-		t.Errorf("the master does not tell the token %q:\n%s", token, m.printed())
+	printed := regexp.MustCompile(`--token (\S+)`).FindStringSubmatch(m.printed())
+	if printed == nil || printed[1] == token {
+		t.Fatalf("the master does not tell a token of its own:\n%s", m.printed())
 	}
 	join := func(node, token string, more ...string) *process {
 		return u.start(append([]string{"worker", "--master", m.url, "--node", node, "--runtime", "hollow", "--token", token}, more...)...)
 	}
-	secret, hash, _ := strings.Cut(token, ".")
+	revoked := strings.TrimSpace(u.run("token", "create", "--dir", m.dir, "--ttl", "1h"))
+	id, _, _ := strings.Cut(revoked, ".")
+	if got := u.run("token", "list", "--dir", m.dir); strings.Count(got, "\n") != 4 || !strings.Contains(got, id) {
+		t.Errorf("of three tokens token list shows\n%s", got)
+	}
+	u.run("token", "delete", id, "--dir", m.dir)
+	secret, hash := token[:strings.LastIndex(token, ".")], token[strings.LastIndex(token, ".")+1:]
 	for name, wrong := range map[string]struct{ token, words string }{
-		"another secret":  {"0123456789abcdef." + hash, "not that of this cluster"},
+		"another secret":  {"abcdef.0123456789abcdef." + hash, "not one of this cluster"},
+		"revoked":         {revoked, "not one of this cluster, or was deleted; `mini-k8s token create` on the master makes another"},
 		"another cluster": {secret + ".0123456789abcdef", "not the one that the join token is from"},
 		"half a token":    {secret, "incomplete"},
 		"none":            {"", "has no certificate yet"},
@@ -182,7 +191,7 @@ func TestWorkersJoinAMaster(t *testing.T) {
 			t.Errorf("%s: exit code %d, want 1 and %q:\n%s", name, p.cmd.ProcessState.ExitCode(), wrong.words, p.printed())
 		}
 	}
-	one, two := join("one", token, "--label", "disk=fast"), join("two", token)
+	one, two := join("one", token, "--label", "disk=fast"), join("two", printed[1])
 	eventually(t, "two nodes are ready", func() bool { return ready(t, m.client()) == 2 }, func() string { return one.printed() + two.printed() + m.printed() })
 	for _, node := range list[*corev1.Node](t, m.client()) {
 		if node.Name == "stranger" || (node.Name == "one") != (node.Labels["disk"] == "fast") {
@@ -197,8 +206,15 @@ func TestWorkersJoinAMaster(t *testing.T) {
 	one.says("works for")
 	// It is not ready for a moment: until it knows its range and has its network.
 	eventually(t, "both nodes are ready after the restart of one", func() bool { return ready(t, m.client()) == 2 }, one.printed)
+	p := join("two", token, "--dir", t.TempDir())
+	if <-p.ended; !strings.Contains(p.printed(), "node two is there and Ready") {
+		t.Errorf("a second machine that says it is two:\n%s", p.printed())
+	}
 	if code := m.stop(os.Interrupt); code != 0 {
 		t.Errorf("the master ended with %d:\n%s", code, m.printed())
+	}
+	if secret := strings.Split(token, ".")[1]; strings.Contains(m.printed()+one.printed()+two.printed(), secret) {
+		t.Error("the secret of a token is in a log")
 	}
 	m = startMaster(u, "--dir", m.dir, "--listen", strings.TrimPrefix(m.url, "https://"))
 	m.run(t, "busy-again")

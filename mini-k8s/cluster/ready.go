@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"slices"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -31,7 +30,7 @@ func (c *Cluster) startWorkers(ctx context.Context) (string, error) {
 	err := waitFor(ctx, c, readyTimeout, func(node *corev1.Node) bool {
 		for _, w := range c.workers {
 			// With another port it is what the last run has said.
-			if w.Node == node.Name && w.Port() == node.Status.DaemonEndpoints.KubeletEndpoint.Port && isReady(node) {
+			if w.Node == node.Name && w.Port() == node.Status.DaemonEndpoints.KubeletEndpoint.Port && api.NodeReady(node) {
 				ready[node.Name] = true
 			}
 		}
@@ -45,12 +44,6 @@ func (c *Cluster) startWorkers(ctx context.Context) (string, error) {
 		return "all ready; hollow: their pods are simulated", nil
 	}
 	return "all ready", nil
-}
-
-func isReady(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }
 
 // deployDemo creates the demo application, if it is not there yet, and waits until it is available.

@@ -35,6 +35,7 @@ type kubectl struct {
 	binary    string
 	home      string
 	admin     *client.Client
+	ca        *pki.CA
 	namespace string
 	env       []string
 }
@@ -69,6 +70,7 @@ func TestKubectl(t *testing.T) {
 				{"get sorts and selects", testGetOrder},
 				{"describe knows every kind", testDescribeAll},
 				{"delete takes many at once", testDeleteMany},
+				{"who may do what", testAuth},
 			} {
 				t.Run(test.name, func(t *testing.T) { test.run(k.in(t)) })
 			}
@@ -122,7 +124,7 @@ func startCluster(t *testing.T, binary string) *kubectl {
 		must(err)
 		run(name, w.Run)
 	}
-	k := &kubectl{t: t, binary: binary, home: t.TempDir(), admin: m.Client("admin", "test")}
+	k := &kubectl{t: t, binary: binary, home: t.TempDir(), admin: m.Client("admin", "test"), ca: m.CA}
 	must(m.WriteKubeconfig(filepath.Join(k.home, "kubeconfig")))
 	k.ok("wait --for=condition=Ready --timeout=30s node/node-1 node/node-2")
 	return k

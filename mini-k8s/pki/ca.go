@@ -46,7 +46,6 @@ type CA struct {
 	CertPEM []byte
 	cert    *x509.Certificate
 	key     *ecdsa.PrivateKey
-	secret  string // of the join token
 }
 
 // Pair is a certificate and its key, in PEM.
@@ -73,9 +72,7 @@ func Load(dir string) (*CA, error) {
 	if !ok {
 		return nil, fmt.Errorf("read the cluster's CA in %s: its key is not ECDSA", dir)
 	}
-	ca := &CA{CertPEM: pemOf("CERTIFICATE", pair.Leaf.Raw), cert: pair.Leaf, key: key}
-	ca.secret, err = ca.code("joining")
-	return ca, err
+	return &CA{CertPEM: pemOf("CERTIFICATE", pair.Leaf.Raw), cert: pair.Leaf, key: key}, nil
 }
 
 func create(dir string) error {
@@ -100,21 +97,19 @@ func create(dir string) error {
 // Issue makes a key and a certificate for a name. A certificate with hosts (names or addresses) is also good for
 // a server that is reached under them.
 func (ca *CA) Issue(name string, hosts ...string) (Pair, error) {
-	request, key, err := newRequest(name, hosts)
-	if err != nil {
-		return Pair{}, err
-	}
-	cert, err := ca.SignRequest(request, "")
-	return Pair{Cert: cert, Key: key}, err
-}
-
-// newRequest makes a key, and with it a certificate request. Both are in PEM.
-func newRequest(name string, hosts []string) (request, keyPEM []byte, err error) {
 	key, keyPEM, err := newKey()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a key for %s: %w", name, err)
+		return Pair{}, fmt.Errorf("make a key for %s: %w", name, err)
 	}
-	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}
+	cert, err := ca.Sign(name, key.Public(), hosts...)
+	return Pair{Cert: cert, Key: keyPEM}, err
+}
+
+// Sign makes a certificate, in PEM, for a key that somebody else has.
+func (ca *CA) Sign(name string, publicKey any, hosts ...string) ([]byte, error) {
+	template := newTemplate(name, certLife)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
@@ -122,57 +117,28 @@ func newRequest(name string, hosts []string) (request, keyPEM []byte, err error)
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make the certificate request of %s: %w", name, err)
-	}
-	return pemOf("CERTIFICATE REQUEST", der), keyPEM, nil
-}
-
-// SignRequest signs a certificate request in PEM, if the name that it asks for begins with the prefix.
-func (ca *CA) SignRequest(requestPEM []byte, prefix string) ([]byte, error) {
-	block, _ := pem.Decode(requestPEM)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, errors.New("the body is not a certificate request in PEM")
-	}
-	request, err := x509.ParseCertificateRequest(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("read the certificate request: %w", err)
-	}
-	if err := request.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("check the certificate request: %w", err)
-	}
-	name := request.Subject.CommonName
-	if len(name) <= len(prefix) || !strings.HasPrefix(name, prefix) {
-		return nil, fmt.Errorf("a certificate for %q is not to be had by joining", name)
-	}
-	template := newTemplate(name, certLife)
-	template.DNSNames, template.IPAddresses = request.DNSNames, request.IPAddresses
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	if len(template.DNSNames)+len(template.IPAddresses) > 0 {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, request.PublicKey, ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, publicKey, ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the certificate of %s: %w", name, err)
 	}
 	return pemOf("CERTIFICATE", der), nil
 }
 
-// JoinToken returns what a worker needs to join: the secret, and the CA's hash by which it knows the master.
-func (ca *CA) JoinToken() string { return ca.secret + "." + hashOf(ca.cert.Raw) }
-
-func hashOf(der []byte) string {
-	sum := sha256.Sum256(der)
+// CAHash returns what a join token has of the CA, or "" if that is no certificate in PEM.
+func CAHash(caPEM []byte) string {
+	block, _ := pem.Decode(caPEM)
+	if block == nil {
+		return ""
+	}
+	sum := sha256.Sum256(block.Bytes)
 	return hex.EncodeToString(sum[:])
 }
 
-// CheckJoinSecret reports whether the secret is that of the cluster's join token.
-func (ca *CA) CheckJoinSecret(secret string) bool { return same(secret, ca.secret) }
-
-// Token returns a bearer token for a user, for clients that cannot show a certificate. No list of tokens is kept, and
-// all are good as long as the CA is.
+// Token returns a bearer token for a user, for clients that cannot show a certificate. No list of tokens is kept: one is
+// good as long as the CA is, and only another CA revokes it.
 func (ca *CA) Token(user string) (string, error) {
 	code, err := ca.code("bearer token for " + user)
 	return base64.RawURLEncoding.EncodeToString([]byte(user)) + "." + code, err

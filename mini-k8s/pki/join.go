@@ -3,7 +3,11 @@ package pki
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -13,11 +17,13 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // LoadOrJoin returns what a node needs to call the master and to be called by it. Its certificate is the one that an
 // earlier call left in the directory, or else it joins and leaves it there.
-func LoadOrJoin(ctx context.Context, dir, master, token, node, address string) (*tls.Config, error) {
+func LoadOrJoin(ctx context.Context, dir, master, token, node string) (*tls.Config, error) {
 	var caPEM []byte
 	var pair Pair
 	var err error
@@ -35,9 +41,9 @@ func LoadOrJoin(ctx context.Context, dir, master, token, node, address string) (
 		return ServerTLS(caPEM, pair)
 	}
 	if token == "" {
-		return nil, fmt.Errorf("node %s has no certificate yet: say --token, which `mini-k8s token` prints on the master", node)
+		return nil, fmt.Errorf("node %s has no certificate yet: say --token; "+newToken, node)
 	}
-	if caPEM, pair, err = Join(ctx, master, token, node, []string{address}); err != nil {
+	if caPEM, pair, err = Join(ctx, master, token, node); err != nil {
 		return nil, err
 	}
 	for name, content := range files {
@@ -48,33 +54,55 @@ func LoadOrJoin(ctx context.Context, dir, master, token, node, address string) (
 	return ServerTLS(caPEM, pair)
 }
 
-// Join makes a key for a node and has the master sign its certificate. The token proves the node to the master,
-// and by the hash in it the master to the node.
-func Join(ctx context.Context, master, token, node string, addresses []string) (caPEM []byte, pair Pair, err error) {
-	secret, hash, ok := strings.Cut(token, ".")
-	if !ok {
-		return nil, pair, errors.New("the join token is incomplete: it has the form <secret>.<hash>, " +
-			"print it with `mini-k8s token` on the master")
+// newToken says how to come by a join token.
+const newToken = "`mini-k8s token create` on the master makes one"
+
+// Join makes a key for a node and has the master sign its certificate, for the address from which the master sees it call.
+// The token proves the node to the master, and by the hash in it the master to the node.
+func Join(ctx context.Context, master, token, node string) (caPEM []byte, pair Pair, err error) {
+	hashAt := strings.LastIndex(token, ".")
+	if strings.Count(token, ".") != 2 {
+		return nil, pair, errors.New("the join token is incomplete: it has the form <id>.<secret>.<hash>; " + newToken)
 	}
+	secret, hash := token[:hashAt], token[hashAt+1:]
 	// The first call cannot know whom it speaks to, and says nothing secret. The certificate that comes back is
 	// the cluster's CA if it has the hash of the token.
 	if caPEM, err = call(ctx, &tls.Config{InsecureSkipVerify: true}, http.MethodGet, master, "", nil); err != nil {
 		return nil, pair, fmt.Errorf("join %s: %w", master, err)
 	}
 	block, _ := pem.Decode(caPEM)
-	if block == nil || !same(hash, hashOf(block.Bytes)) {
+	if block == nil || !same(hash, CAHash(caPEM)) {
 		return nil, pair, fmt.Errorf("the master at %s is not the one that the join token is from: its CA has another hash", master)
 	}
 	caPEM = pemOf("CERTIFICATE", block.Bytes) // nothing else that came with it: the hash vouches for this one alone
-	request, key, err := newRequest(NodePrefix+node, append(addresses, node))
+	key, keyPEM, err := newKey()
 	if err != nil {
-		return nil, pair, err
+		return nil, pair, fmt.Errorf("make a key for node %s: %w", node, err)
 	}
-	cert, err := call(ctx, &tls.Config{RootCAs: pool(caPEM)}, http.MethodPost, master, secret, request)
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: NodePrefix + node}}
+	request, err := x509.CreateCertificateRequest(rand.Reader, template, key)
+	if err != nil {
+		return nil, pair, fmt.Errorf("make the certificate request of node %s: %w", node, err)
+	}
+	cert, err := call(ctx, &tls.Config{RootCAs: pool(caPEM)}, http.MethodPost, master, secret, pemOf("CERTIFICATE REQUEST", request))
 	if err != nil {
 		return nil, pair, fmt.Errorf("join %s: %w", master, err)
 	}
-	return caPEM, Pair{Cert: cert, Key: key}, nil
+	return caPEM, Pair{Cert: cert, Key: keyPEM}, nil
+}
+
+// ReadRequest returns what Join asks for: a certificate for this name and this key. Whoever asks has the key; whether they may
+// have the name is for the caller to say.
+func ReadRequest(requestPEM []byte) (name string, publicKey any, err error) {
+	block, _ := pem.Decode(requestPEM)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return "", nil, errors.New("the body is not a certificate request in PEM")
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return "", nil, fmt.Errorf("read the certificate request: %w", err)
+	}
+	return request.Subject.CommonName, request.PublicKey, request.CheckSignature()
 }
 
 func call(ctx context.Context, config *tls.Config, method, master, secret string, body []byte) ([]byte, error) {
@@ -93,7 +121,9 @@ func call(ctx context.Context, config *tls.Config, method, master, secret string
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", response.Status, answer)
+		status := metav1.Status{Message: string(answer)}
+		json.Unmarshal(answer, &status) // or it was not our API server that answered
+		err = fmt.Errorf("%s: %s", response.Status, status.Message)
 	}
 	return answer, err
 }

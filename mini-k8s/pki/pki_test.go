@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -18,10 +20,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/master/apiserver"
 	"workshop/mini-k8s/master/store"
 	"workshop/mini-k8s/pki"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func newCA(t *testing.T) *pki.CA {
@@ -57,7 +65,7 @@ func TestCAIsTheSameAfterARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(first.CertPEM, second.CertPEM) || first.JoinToken() != second.JoinToken() {
+	if !bytes.Equal(first.CertPEM, second.CertPEM) {
 		t.Error("another CA")
 	}
 	pair, err := second.Issue("admin")
@@ -65,8 +73,8 @@ func TestCAIsTheSameAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify(t, first, pair.Cert, x509.ExtKeyUsageClientAuth, "")
-	if newCA(t).JoinToken() == first.JoinToken() {
-		t.Error("two clusters have one token")
+	if hash := pki.CAHash(first.CertPEM); len(hash) != 64 || hash == pki.CAHash(newCA(t).CertPEM) {
+		t.Errorf("two clusters have the hash %q", hash)
 	}
 	checkPrivate(t, dir, 2)
 }
@@ -164,29 +172,46 @@ func TestIssuedCertificateIsGoodForItsNameAndHosts(t *testing.T) {
 }
 
 func TestCertificateRequestIsSignedForNodesOnly(t *testing.T) {
-	ca := newCA(t)
+	m := newMaster(t)
+	secret := m.newToken(t)
+	secret = secret[:strings.LastIndex(secret, ".")]
 	for _, row := range []struct{ name, body, says string }{
 		{"node", request(t, "node:node-1"), ""},
+		{"component", request(t, "component:apiserver"), `a certificate for "component:apiserver" is not to be had by joining`},
 		{"admin", request(t, "admin"), `a certificate for "admin" is not to be had by joining`},
 		{"prefix alone", request(t, "node:"), `a certificate for "node:" is not to be had by joining`},
 		{"prefix elsewhere", request(t, "my-node:a"), `is not to be had by joining`},
 		{"no PEM", "nonsense", "not a certificate request in PEM"},
-		{"a certificate", string(ca.CertPEM), "not a certificate request in PEM"},
+		{"a certificate", string(m.ca.CertPEM), "not a certificate request in PEM"},
 		{"broken", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte("x")})), "read the certificate request"},
-		{"forged", forged(t), "check the certificate request"},
+		{"forged", forged(t), "ECDSA verification failure"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			cert, err := ca.SignRequest([]byte(row.body), pki.NodePrefix)
-			if row.says != "" {
-				if err == nil || !strings.Contains(err.Error(), row.says) {
-					t.Errorf("got %v", err)
-				}
-				return
-			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, m.URL+"/join", strings.NewReader(row.body))
 			if err != nil {
 				t.Fatal(err)
 			}
-			verify(t, ca, cert, x509.ExtKeyUsageClientAuth, "")
+			r.Header.Set("Authorization", "Bearer "+secret)
+			response, err := m.Client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			answer, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row.says != "" {
+				var status metav1.Status
+				if err := json.Unmarshal(answer, &status); err != nil || status.Code != 400 || !strings.Contains(status.Message, row.says) {
+					t.Errorf("got %s", answer)
+				}
+				return
+			}
+			verify(t, m.ca, answer, x509.ExtKeyUsageClientAuth, "")
+			if cert := leaf(t, answer); len(cert.DNSNames) != 0 || len(cert.IPAddresses) != 1 || cert.IPAddresses[0].String() != "127.0.0.1" {
+				t.Errorf("it is good for %v %v, but the node calls from 127.0.0.1", cert.DNSNames, cert.IPAddresses)
+			}
 		})
 	}
 }
@@ -202,7 +227,7 @@ func request(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.CertificateRequest{}
+	template := &x509.CertificateRequest{DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}}
 	template.Subject.CommonName = name
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key.PrivateKey)
 	if err != nil {
@@ -223,6 +248,7 @@ func forged(t *testing.T) string {
 type master struct {
 	*httptest.Server
 	ca     *pki.CA
+	admin  *client.Client
 	mu     sync.Mutex // guards heard
 	heard  []string   // the Authorization headers
 	answer []byte     // to GET /join, in place of the CA
@@ -240,6 +266,7 @@ func newMaster(t *testing.T) *master {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.admin = client.New(client.Config{Server: "http://in-memory", Transport: client.InMemory(server.As("admin"))})
 	m.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.mu.Lock()
 		m.heard = append(m.heard, r.Header.Get("Authorization"))
@@ -257,6 +284,24 @@ func newMaster(t *testing.T) *master {
 	return m
 }
 
+// newToken has the master know a join token that is good for an hour, but for what changes.
+func (m *master) newToken(t *testing.T, changes ...func(*corev1.Secret)) string {
+	t.Helper()
+	id, secret := strings.ToLower(rand.Text()[:6]), strings.ToLower(rand.Text()[:16])
+	kept := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "bootstrap-token-" + id}, Type: "bootstrap.kubernetes.io/token",
+		StringData: map[string]string{"token-id": id, "token-secret": secret, "usage-bootstrap-authentication": "true",
+			"expiration": time.Now().Add(time.Hour).Format(time.RFC3339)},
+	}
+	for _, change := range changes {
+		change(kept)
+	}
+	if _, err := client.Of[*corev1.Secret](m.admin).Create(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	return id + "." + secret + "." + pki.CAHash(m.ca.CertPEM)
+}
+
 // serveAs has the master show a certificate of a CA.
 func (m *master) serveAs(t *testing.T, ca *pki.CA) {
 	t.Helper()
@@ -271,7 +316,7 @@ func (m *master) serveAs(t *testing.T, ca *pki.CA) {
 
 func TestJoinGivesTheNodeItsCertificate(t *testing.T) {
 	m := newMaster(t)
-	caPEM, pair, err := pki.Join(t.Context(), m.URL+"/", m.ca.JoinToken(), "node-1", []string{"10.0.0.1"})
+	caPEM, pair, err := pki.Join(t.Context(), m.URL+"/", m.newToken(t), "node-1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,43 +326,100 @@ func TestJoinGivesTheNodeItsCertificate(t *testing.T) {
 	if name := leaf(t, pair.Cert).Subject.CommonName; name != "node:node-1" {
 		t.Errorf("its name is %s", name)
 	}
-	verify(t, m.ca, pair.Cert, x509.ExtKeyUsageServerAuth, "10.0.0.1")
-	verify(t, m.ca, pair.Cert, x509.ExtKeyUsageServerAuth, "node-1")
+	verify(t, m.ca, pair.Cert, x509.ExtKeyUsageServerAuth, "127.0.0.1")
 	if _, err := pki.ClientTLS(caPEM, pair); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestJoinThatFailsTellsWhyAndNoSecret(t *testing.T) {
-	secretOf := func(token string) string { secret, _, _ := strings.Cut(token, "."); return secret }
-	hashOf := func(ca *pki.CA) string { _, hash, _ := strings.Cut(ca.JoinToken(), "."); return hash }
+	cut := func(token string) (id, secret, hash string) {
+		parts := strings.Split(token, ".")
+		return parts[0], parts[1], parts[2]
+	}
+	const unknown, another = "401 Unauthorized: the join token is not one of this cluster, or was deleted", "; `mini-k8s token create` on the master makes another"
+	set := func(key, value string) func(*corev1.Secret) {
+		return func(s *corev1.Secret) { s.StringData[key] = value }
+	}
 	for _, row := range []struct {
 		name, says string
-		token      func(m *master, other *pki.CA) string
+		token      func(t *testing.T, m *master, other *pki.CA) string
 		silent     bool // nothing secret was said to the master
 	}{
-		{"wrong secret", "401 Unauthorized", func(m *master, other *pki.CA) string { return secretOf(other.JoinToken()) + "." + hashOf(m.ca) }, false},
-		{"wrong hash", "its CA has another hash", func(m *master, other *pki.CA) string { return secretOf(m.ca.JoinToken()) + "." + hashOf(other) }, true},
-		{"no hash", "the join token is incomplete", func(m *master, other *pki.CA) string { return secretOf(m.ca.JoinToken()) }, true},
-		{"empty hash", "its CA has another hash", func(m *master, other *pki.CA) string { return secretOf(m.ca.JoinToken()) + "." }, true},
-		{"master sends nonsense", "its CA has another hash", func(m *master, other *pki.CA) string { m.answer = []byte("nonsense"); return m.ca.JoinToken() }, true},
-		{"impostor shows the right CA without its key", "certificate signed by unknown authority", func(m *master, other *pki.CA) string {
-			m.answer = other.CertPEM
-			return other.JoinToken()
+		{"wrong secret", unknown + another, func(t *testing.T, m *master, other *pki.CA) string {
+			id, _, hash := cut(m.newToken(t))
+			_, secret, _ := cut(m.newToken(t))
+			return id + "." + secret + "." + hash
+		}, false},
+		{"no secret", unknown + another, func(t *testing.T, m *master, other *pki.CA) string {
+			id, _, hash := cut(m.newToken(t, set("token-secret", "")))
+			return id + ".." + hash
+		}, false},
+		{"never made", unknown + another, func(t *testing.T, m *master, other *pki.CA) string {
+			return "abcdef.0123456789abcdef." + pki.CAHash(m.ca.CertPEM)
+		}, false},
+		{"deleted", unknown + another, func(t *testing.T, m *master, other *pki.CA) string {
+			token := m.newToken(t)
+			id, _, _ := cut(token)
+			if _, err := client.Of[*corev1.Secret](m.admin).Delete(t.Context(), "kube-system", "bootstrap-token-"+id, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			return token
+		}, false},
+		{"expired", "401 Unauthorized: the join token has expired" + another, func(t *testing.T, m *master, other *pki.CA) string {
+			return m.newToken(t, set("expiration", time.Now().Add(-time.Second).Format(time.RFC3339)))
+		}, false},
+		{"expires at no time that one can read", "has expired", func(t *testing.T, m *master, other *pki.CA) string {
+			return m.newToken(t, set("expiration", "tomorrow"))
+		}, false},
+		{"not for joining", unknown, func(t *testing.T, m *master, other *pki.CA) string {
+			return m.newToken(t, set("usage-bootstrap-authentication", "false"))
+		}, false},
+		{"another kind of Secret", unknown, func(t *testing.T, m *master, other *pki.CA) string {
+			return m.newToken(t, func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque })
+		}, false},
+		{"name of a node that is alive", "400 Bad Request: node node-1 is there and Ready: choose another name with --node, or stop it", func(t *testing.T, m *master, other *pki.CA) string {
+			m.setReady(t, "node-1", corev1.ConditionTrue)
+			return m.newToken(t)
+		}, false},
+		{"wrong hash", "its CA has another hash", func(t *testing.T, m *master, other *pki.CA) string {
+			id, secret, _ := cut(m.newToken(t))
+			return id + "." + secret + "." + pki.CAHash(other.CertPEM)
 		}, true},
-		{"impostor shows the right CA and its own", "certificate signed by unknown authority", func(m *master, other *pki.CA) string {
+		{"no hash", "the join token is incomplete", func(t *testing.T, m *master, other *pki.CA) string {
+			id, secret, _ := cut(m.newToken(t))
+			return id + "." + secret
+		}, true},
+		{"empty hash", "its CA has another hash", func(t *testing.T, m *master, other *pki.CA) string {
+			id, secret, _ := cut(m.newToken(t))
+			return id + "." + secret + "."
+		}, true},
+		{"master sends nonsense", "its CA has another hash", func(t *testing.T, m *master, other *pki.CA) string {
+			m.answer = []byte("nonsense")
+			return m.newToken(t)
+		}, true},
+		{"master sends nonsense, to a token without a hash", "its CA has another hash", func(t *testing.T, m *master, other *pki.CA) string {
+			m.answer = []byte("nonsense")
+			id, secret, _ := cut(m.newToken(t))
+			return id + "." + secret + "."
+		}, true},
+		{"impostor shows the right CA without its key", "certificate signed by unknown authority", func(t *testing.T, m *master, other *pki.CA) string {
+			m.answer = other.CertPEM
+			return "abcdef.0123456789abcdef." + pki.CAHash(other.CertPEM)
+		}, true},
+		{"impostor shows the right CA and its own", "certificate signed by unknown authority", func(t *testing.T, m *master, other *pki.CA) string {
 			m.answer = append(bytes.Clone(other.CertPEM), m.ca.CertPEM...)
-			return other.JoinToken()
+			return "abcdef.0123456789abcdef." + pki.CAHash(other.CertPEM)
 		}, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m, other := newMaster(t), newCA(t)
-			token := row.token(m, other)
-			_, pair, err := pki.Join(t.Context(), m.URL, token, "node-1", nil)
+			token := row.token(t, m, other)
+			_, pair, err := pki.Join(t.Context(), m.URL, token, "node-1")
 			if err == nil || !strings.Contains(err.Error(), row.says) {
 				t.Fatalf("got %v", err)
 			}
-			if strings.Contains(err.Error(), secretOf(token)) {
+			if _, secret, _ := cut(token + "."); secret != "" && strings.Contains(err.Error(), secret) {
 				t.Errorf("the error has the secret: %v", err)
 			}
 			if pair.Cert != nil {
@@ -334,6 +436,31 @@ func TestJoinThatFailsTellsWhyAndNoSecret(t *testing.T) {
 	}
 }
 
+// setReady registers a node if it is not there, and sets what its status says of it.
+func (m *master) setReady(t *testing.T, name string, ready corev1.ConditionStatus) {
+	t.Helper()
+	nodes := client.Of[*corev1.Node](m.admin)
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if _, err := nodes.Create(t.Context(), node); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}
+	if _, err := nodes.UpdateStatus(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSeveralNodesJoinWithOneTokenAndOneThatIsDeadComesBack(t *testing.T) {
+	m := newMaster(t)
+	forever := m.newToken(t, func(s *corev1.Secret) { delete(s.StringData, "expiration") })
+	for _, name := range []string{"node-1", "node-2", "node-1"} {
+		if _, _, err := pki.Join(t.Context(), m.URL, forever, name); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		m.setReady(t, name, corev1.ConditionUnknown)
+	}
+}
+
 func TestJoinToNobodyFailsWithTheAddress(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -342,7 +469,7 @@ func TestJoinToNobodyFailsWithTheAddress(t *testing.T) {
 	listener.Close()
 	ca := newCA(t)
 	url := "https://" + listener.Addr().String()
-	if _, _, err := pki.Join(t.Context(), url, ca.JoinToken(), "node-1", nil); err == nil || !strings.Contains(err.Error(), "join "+url) {
+	if _, _, err := pki.Join(t.Context(), url, "abcdef.0123456789abcdef."+pki.CAHash(ca.CertPEM), "node-1"); err == nil || !strings.Contains(err.Error(), "join "+url) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -350,12 +477,12 @@ func TestJoinToNobodyFailsWithTheAddress(t *testing.T) {
 func TestLoadOrJoinJoinsOnce(t *testing.T) {
 	m, dir := newMaster(t), filepath.Join(t.TempDir(), "node-1")
 	load := func(token string) (*tls.Config, error) {
-		return pki.LoadOrJoin(t.Context(), dir, m.URL, token, "node-1", "127.0.0.1")
+		return pki.LoadOrJoin(t.Context(), dir, m.URL, token, "node-1")
 	}
 	if _, err := load(""); err == nil || !strings.Contains(err.Error(), "node node-1 has no certificate yet: say --token") {
 		t.Errorf("without a token: %v", err)
 	}
-	first, err := load(m.ca.JoinToken())
+	first, err := load(m.newToken(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +500,7 @@ func TestLoadOrJoinJoinsOnce(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "node.key")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pki.LoadOrJoin(ctx, dir, m.URL, m.ca.JoinToken(), "node-1", ""); !errors.Is(err, context.Canceled) {
+	if _, err := pki.LoadOrJoin(ctx, dir, m.URL, m.newToken(t), "node-1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("when the key is lost it joins again, but: %v", err)
 	}
 }

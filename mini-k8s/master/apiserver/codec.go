@@ -14,6 +14,8 @@ import (
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -116,7 +118,7 @@ func unsupportedMediaType(got, want string) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", text, 0, false)
 }
 
-// bodies makes an empty object of what a client may send: a kind of the table, or what a subresource takes.
+// bodies makes an empty object of what a client may send: a kind of the table, a review, or what a subresource takes.
 type bodies struct{}
 
 // New implements runtime.ObjectCreater.
@@ -125,7 +127,8 @@ func (bodies) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
 		return kind.New(), nil
 	}
 	part := map[string]runtime.Object{"DeleteOptions": &metav1.DeleteOptions{}, "Scale": &autoscalingv1.Scale{},
-		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]
+		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}, "SelfSubjectReview": &authenticationv1.SelfSubjectReview{},
+		"SelfSubjectAccessReview": &authorizationv1.SelfSubjectAccessReview{}, "SelfSubjectRulesReview": &authorizationv1.SelfSubjectRulesReview{}}[gvk.Kind]
 	if part == nil {
 		return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
 	}

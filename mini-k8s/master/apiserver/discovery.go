@@ -50,9 +50,9 @@ func (s *Server) serve(path string, object any) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, object) })
 }
 
-// groupVersions returns the groups of the table, where the kinds of a group stand together.
+// groupVersions returns the groups of the table and of the reviews, where the kinds of a group stand together.
 func groupVersions() (all []schema.GroupVersion) {
-	for _, kind := range api.Kinds {
+	for _, kind := range slices.Concat(api.Kinds, reviews) {
 		all = append(all, kind.GroupVersion())
 	}
 	return slices.Compact(all)
@@ -83,6 +83,12 @@ func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 				resource.Group, resource.Version, resource.Kind = takes.Group, takes.Version, takes.Kind
 			}
 			list.APIResources = append(list.APIResources, resource)
+		}
+	}
+	for _, kind := range reviews {
+		if kind.GroupVersion() == gv {
+			list.APIResources = append(list.APIResources, metav1.APIResource{Name: kind.Resource, SingularName: kind.Singular(),
+				Kind: kind.Kind, Verbs: metav1.Verbs{"create"}})
 		}
 	}
 	return list

@@ -159,6 +159,12 @@ func TestDiscoverySaysWhatTheTableSays(t *testing.T) {
 		}
 		delete(served, path+" "+kind.Resource)
 	}
+	for _, review := range []string{"authentication.k8s.io/v1 selfsubjectreviews", "authorization.k8s.io/v1 selfsubjectaccessreviews", "authorization.k8s.io/v1 selfsubjectrulesreviews"} {
+		if resource := served["/apis/"+review]; !slices.Equal(resource.Verbs, []string{"create"}) || resource.Namespaced {
+			t.Errorf("%s: %+v", review, resource)
+		}
+		delete(served, "/apis/"+review)
+	}
 	for name := range served {
 		t.Errorf("%s is not in the table", name)
 	}

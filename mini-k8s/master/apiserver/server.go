@@ -77,6 +77,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 func (s *Server) routes() {
 	s.discoveryRoutes()
 	s.openAPIRoutes()
+	s.reviewRoutes()
 	s.mux.HandleFunc("GET /healthz", ok)
 	s.mux.HandleFunc("GET /livez", ok)
 	s.answer("GET /readyz", s.ready)

@@ -145,7 +145,7 @@ func TestNodeKeepsItsAuthorityOverItselfOnly(t *testing.T) {
 		{"node reads a secret", node1, "GET", secret, "", false},
 		{"node registers itself", node1, "POST", "/api/v1/nodes", toJSON(`{metadata: {name: node-1}}`), true},
 		{"node registers another", node1, "POST", "/api/v1/nodes", toJSON(`{metadata: {name: node-3}}`), false},
-		{"node updates itself", node1, "PATCH", "/api/v1/nodes/node-1", `{}`, true},
+		{"node updates itself", node1, "PATCH", "/api/v1/nodes/node-1", `{}`, false},
 		{"node updates its status", node1, "PATCH", "/api/v1/nodes/node-1/status", `{}`, true},
 		{"node deletes itself", node1, "DELETE", "/api/v1/nodes/node-1", "", false},
 		{"node updates another", node1, "PATCH", "/api/v1/nodes/node-2", `{}`, false},

@@ -49,7 +49,7 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 	return r.respond(w, http.StatusCreated, saved)
 }
 
-// readNew reads an object to create from the body. A node may create what has its name, and events.
+// readNew reads an object to create from the body.
 func (r *request) readNew(into api.Object) error {
 	body, err := r.body()
 	if err != nil {
@@ -58,11 +58,8 @@ func (r *request) readNew(into api.Object) error {
 	if err := r.readObject(body, into); err != nil {
 		return err
 	}
-	if node := r.user.Node(); node != "" && r.kind.Resource != "events" && into.GetName() != node {
-		return r.forbidden()
-	}
 	r.warnings = append(r.warnings, r.kind.Warnings(into, nil)...)
-	return nil
+	return r.checkNew(into)
 }
 
 // checkNamespace refuses to put a new object into a namespace that is not there, or is on its way out.

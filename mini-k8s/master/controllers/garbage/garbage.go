@@ -57,7 +57,7 @@ func New(deps control.Deps) *Controller {
 
 // Run collects until the context ends. The caches hold metadata only, and are not shared with other loops.
 func (c *Controller) Run(ctx context.Context) error {
-	parts := []control.Component{{Name: "queue", Run: c.Loop.Run}, {Name: "events", Run: c.sweepEvents}}
+	parts := []control.Component{{Name: "queue", Run: c.Loop.Run}, {Name: "expired", Run: c.sweep}}
 	for kind, objects := range c.objects {
 		parts = append(parts, control.Component{Name: kind.Resource, Run: objects.Run})
 	}

@@ -257,3 +257,35 @@ func TestEventsAreSweptAwayAnHourAfterTheyWereLastTold(t *testing.T) {
 		}
 	})
 }
+
+func TestJoinTokensAreSweptAwayWhenTheyHaveExpired(t *testing.T) {
+	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+		secret := func(name string, kind corev1.SecretType, life time.Duration) {
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name}, Type: kind, StringData: map[string]string{}}
+			if life != 0 {
+				s.StringData["expiration"] = time.Now().Add(life).Format(time.RFC3339)
+			}
+			mastertest.Create(t, bench.Client, s)
+		}
+		const token = "bootstrap.kubernetes.io/token"
+		secret("short", token, time.Minute)
+		secret("long", token, time.Hour)
+		secret("forever", token, 0)
+		secret("no-token", corev1.SecretTypeOpaque, time.Minute)
+		left := func() (names []string) {
+			for _, s := range mastertest.List[*corev1.Secret](t, bench.Client) {
+				names = append(names, s.Name)
+			}
+			return names
+		}
+		bench.Start(New(bench.Deps()).Run)
+		time.Sleep(sweepEvery + time.Second)
+		if got := left(); !slices.Equal(got, []string{"forever", "long", "no-token"}) {
+			t.Errorf("after %v: %v", sweepEvery, got)
+		}
+		time.Sleep(time.Hour)
+		if got := left(); !slices.Equal(got, []string{"forever", "no-token"}) {
+			t.Errorf("after an hour: %v", got)
+		}
+	})
+}
