@@ -42,7 +42,8 @@ type Kind struct {
 	// "spec.containers[*].livenessProbe"); a write that sets one is answered with a Warning header.
 	Unserved []string
 
-	goType   reflect.Type
+	instead  string       // what to use in place of a kind that is out of scope; "" for all others
+	goType   reflect.Type // nil if out of scope
 	columns  []metav1.TableColumnDefinition
 	cells    func(Object) []any
 	defaults func(Object)

@@ -26,6 +26,9 @@ func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) 
 			w.Header().Add("Warning", header)
 		}
 	}
+	if r.wantsMetadata() {
+		stored = withoutContent(stored)
+	}
 	if r.subresource != "scale" {
 		return writeJSON(w, code, appendJSON(nil, stored))
 	}

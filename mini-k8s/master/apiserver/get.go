@@ -71,8 +71,24 @@ func (r *request) readOptions() (options metav1.ListOptions, selected selection,
 	if err := metav1.Convert_url_Values_To_v1_ListOptions(&query, &options, nil); err != nil {
 		return options, selected, badRequest("%v", err)
 	}
+	if options.Continue != "" {
+		return options, selected, badRequest("continue: a list is always answered whole, so no token was given out")
+	}
 	selected, err = parseSelection(r.kind, options)
 	return options, selected, err
+}
+
+// selected returns the objects that a request to a collection is about.
+func (s *Server) selected(r *request) ([]store.Object, int64, error) {
+	_, selected, err := r.readOptions()
+	if err != nil {
+		return nil, 0, err
+	}
+	objects, revision, err := s.Store.List(r.Context(), keyOf(r.kind, r.namespace, ""))
+	if err == nil {
+		objects, err = selected.filter(objects)
+	}
+	return objects, revision, err
 }
 
 // listJSON writes a list out of the stored objects.
