@@ -26,10 +26,10 @@ func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) 
 			w.Header().Add("Warning", header)
 		}
 	}
-	if r.wantsMetadata() {
-		stored = withoutContent(stored)
-	}
 	if r.subresource != "scale" {
+		if r.wantsMetadata() {
+			stored = withoutContent(stored)
+		}
 		return writeJSON(w, code, appendJSON(nil, stored))
 	}
 	object, err := decode(r.kind, stored)

@@ -115,6 +115,11 @@ func TestMetadataAlone(t *testing.T) {
 	}
 	check("list", list.Items[0])
 
+	w.post(deployments, deployment("web", "replicas: 2,")).ok()
+	if scale := w.call("admin", "GET", deployments+"/web/scale", "", asMetadata).object(); scale.Kind != "Scale" || scale.Spec["replicas"] != 2.0 {
+		t.Errorf("a scale, which has no such form: %+v", scale)
+	}
+
 	ctx, cancel := context.WithCancel(w.ctx)
 	defer cancel()
 	r, _ := http.NewRequestWithContext(ctx, "GET", "http://in-memory"+configMaps+"?watch=true&fieldSelector=metadata.name=a", nil)

@@ -125,7 +125,8 @@ func (s *Server) handle(verb, path string, kind *api.Kind, subresource string, h
 		if err := s.authorize(req); err != nil {
 			return err
 		}
-		if accept := r.Header.Get("Accept"); accept != "" && subresource != "log" && !strings.Contains(accept, "json") && !strings.Contains(accept, "/*") {
+		accept := r.Header.Get("Accept")
+		if accept != "" && !strings.Contains(accept, "json") && !strings.Contains(accept, "/*") && subresource != "log" {
 			return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, verb, kind.GroupResource(), req.name, "answers are application/json", 0, false)
 		}
 		if verb == "list" && req.wantsMetadata() {
