@@ -44,7 +44,8 @@ type Kind struct {
 	// A write that sets any other field is answered with a Warning header: see served.go.
 	Served []string
 
-	goType   reflect.Type
+	instead  string       // what to use in place of a kind that is out of scope; "" for all others
+	goType   reflect.Type // nil if out of scope
 	served   served
 	columns  []metav1.TableColumnDefinition
 	cells    func(Object) []any

@@ -71,6 +71,10 @@ func TestKubectl(t *testing.T) {
 				{"describe knows every kind", testDescribeAll},
 				{"delete takes many at once", testDeleteMany},
 				{"who may do what", testAuth},
+				{"explain describes every kind", testExplain},
+				{"kinds out of scope are refused with a sentence", testOutOfScope},
+				{"kinds out of scope harm nothing else", testOutOfScopeHarmsNothingElse},
+				{"requests that are not served", testNotServed},
 			} {
 				t.Run(test.name, func(t *testing.T) { test.run(k.in(t)) })
 			}
@@ -248,7 +252,7 @@ func testGet(k *kubectl) {
 	k.shows("get nodes", `^node-1 +Ready +<none> +`, `^node-2 +Ready`)
 	k.shows("get --raw /healthz", `^ok$`)
 	k.fails("get pods none", `Error from server (NotFound): pods "none" not found`)
-	k.fails("get jobs", `the server doesn't have a resource type "jobs"`)
+	k.fails("get nonsense", `the server doesn't have a resource type "nonsense"`)
 	k.fails("get pods --field-selector=spec.replicas=1", `field label not supported: spec.replicas`)
 }
 
@@ -350,7 +354,8 @@ func testApplySeveral(k *kubectl) {
 	first, last := fmt.Sprintf(document, "first"), fmt.Sprintf(document, "last")
 	const created, unchanged = "configmap/first created\nconfigmap/last created", "configmap/first unchanged\nconfigmap/last unchanged"
 	job := "---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: once}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n"
-	k.applies(first+job+last, created, `error: resource mapping not found for name: "once" namespace: "" from "STDIN": no matches for kind "Job" in version "batch/v1"`+"\nensure CRDs are installed first")
+	k.applies(first+strings.Replace(job, "batch/v1", "batch/v0", 1)+last, created, `error: resource mapping not found for name: "once" namespace: "" from "STDIN": no matches for kind "Job" in version "batch/v0"`+"\nensure CRDs are installed first")
+	k.applies(first+job+last, unchanged, `Error from server (NotFound): error when creating "STDIN": jobs.batch is out of scope in mini-k8s: a Pod with restartPolicy Never or OnFailure runs to its end; the kind itself is a bonus for learners`)
 	k.applies(first+"---\n"+strings.Replace(webDeployment, "replicas: 0", "replicas: -1", 1)+last, unchanged,
 		`The Deployment "web" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0`)
 	k.applies(first+"---\n"+strings.Replace(webDeployment, "replicas: 0", "replica: 0", 1)+last, unchanged,

@@ -27,6 +27,9 @@ func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) 
 		}
 	}
 	if r.subresource != "scale" {
+		if r.wantsMetadata() {
+			stored = withoutContent(stored)
+		}
 		return writeJSON(w, code, appendJSON(nil, stored))
 	}
 	object, err := decode(r.kind, stored)

@@ -112,6 +112,9 @@ func (r *request) readOptions() (options metav1.ListOptions, selected selection,
 	if len(errs) > 0 {
 		return options, selected, apierrors.NewInvalid(metav1.Kind("ListOptions"), "", errs)
 	}
+	if options.Continue != "" {
+		return options, selected, badRequest("continue: a list is always answered whole, so no token was given out")
+	}
 	selected, err = parseSelection(r.kind, options)
 	return options, selected, err
 }
@@ -123,6 +126,19 @@ func parseRevision(text string) (int64, error) {
 		return 0, badRequest("resourceVersion: %q is not a revision", text)
 	}
 	return revision, nil
+}
+
+// selected returns the objects that a request to a collection is about.
+func (s *Server) selected(r *request) ([]store.Object, int64, error) {
+	_, selected, err := r.readOptions()
+	if err != nil {
+		return nil, 0, err
+	}
+	objects, revision, err := s.Store.List(r.Context(), keyOf(r.kind, r.namespace, ""))
+	if err == nil {
+		objects, err = selected.filter(objects)
+	}
+	return objects, revision, err
 }
 
 // listJSON writes a list out of the stored objects.

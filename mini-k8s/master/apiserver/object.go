@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"workshop/mini-k8s/api"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -74,6 +76,9 @@ func markDeleted(o api.Object, options metav1.DeleteOptions) error {
 		o.SetFinalizers(append(o.GetFinalizers(), finalizer))
 	}
 	if ns, ok := o.(*corev1.Namespace); ok {
+		if slices.Contains([]string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}, ns.Name) {
+			return apierrors.NewForbidden(corev1.Resource("namespaces"), ns.Name, errors.New("this namespace may not be deleted"))
+		}
 		ns.Status.Phase = corev1.NamespaceTerminating
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
@@ -28,7 +29,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // maxBody bounds what a client may send, in bytes: as much as the real API server takes.
@@ -88,6 +88,7 @@ func (s *Server) routes() {
 		collection, object := kind.Path("{namespace}", "", ""), kind.Path("{namespace}", "{name}", "")
 		if kind.Namespaced {
 			s.handle("list", kind.Path("", "", ""), kind, "", s.collection)
+			s.handle("deletecollection", collection, kind, "", s.deleteCollection)
 		}
 		s.handle("list", collection, kind, "", s.collection)
 		s.handle("create", collection, kind, "", s.create)
@@ -101,13 +102,12 @@ func (s *Server) routes() {
 			}
 		}
 	}
-	s.answer("/", func(_ http.ResponseWriter, r *http.Request) error {
-		return apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true)
-	})
+	s.unservedRoutes()
 }
 
 // methods are the HTTP methods of the verbs.
-var methods = map[string]string{"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+var methods = map[string]string{"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE",
+	"deletecollection": "DELETE"}
 
 // request is an HTTP request to a resource, with what its path says.
 type request struct {
@@ -131,6 +131,13 @@ func (s *Server) handle(verb, path string, kind *api.Kind, subresource string, h
 			namespace: r.PathValue("namespace"), name: r.PathValue("name"), dryRun: r.URL.Query().Get("dryRun") == metav1.DryRunAll}
 		if err := s.authorize(req); err != nil {
 			return err
+		}
+		accept := r.Header.Get("Accept")
+		if accept != "" && !strings.Contains(accept, "json") && !strings.Contains(accept, "/*") && subresource != "log" {
+			return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, verb, kind.GroupResource(), req.name, "answers are application/json", 0, false)
+		}
+		if verb == "list" && req.wantsMetadata() {
+			return s.listMetadata(w, req)
 		}
 		return req.explain(handler(w, req))
 	})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -287,11 +288,66 @@ func TestReadyTellsWhetherTheStoreAnswers(t *testing.T) {
 
 func TestUnknownPathIsNotFoundInAStatus(t *testing.T) {
 	w := newWorld(t)
-	for _, path := range []string{"/nowhere", "/apis/batch/v1/namespaces/default/jobs", configMaps + "/a/status", "/api/v1/namespaces/default/nodes"} {
+	for path, words := range map[string]string{
+		"/nowhere":                                              "could not find the requested resource",
+		"/apis/nothing.example.org/v1/things":                   "could not find the requested resource",
+		"/apis/batch/v1/namespaces/default/jobs":                "jobs.batch is out of scope in mini-k8s: a Pod with restartPolicy",
+		"/apis/batch/v1/cronjobs":                               "cronjobs.batch is out of scope in mini-k8s",
+		"/apis/storage.k8s.io/v1/storageclasses/a":              "storageclasses.storage.k8s.io is out of scope in mini-k8s",
+		"/apis/apps/v1/namespaces/default/statefulsets/a/scale": "statefulsets.apps is out of scope in mini-k8s",
+		configMaps + "/a/status":                                "configmaps/status is not served in this version of mini-k8s",
+		pods + "/a/exec":                                        "pods/exec is not served in this version of mini-k8s",
+		pods + "/a/proxy/some/path":                             "pods/proxy/some/path is not served in this version of mini-k8s",
+		"/api/v1/namespaces/default/nodes":                      "namespaces/nodes is not served in this version of mini-k8s",
+	} {
 		t.Run(path, func(t *testing.T) {
 			w := w.in(t)
-			w.get(path).fails(404, metav1.StatusReasonNotFound, "could not find the requested resource")
+			for _, method := range []string{"GET", "POST", "PATCH", "DELETE"} {
+				w.call("admin", method, path, "{}").fails(404, metav1.StatusReasonNotFound, words)
+			}
 		})
+	}
+}
+
+func TestMethodThatDoesNotFitIsNotAllowed(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range []struct{ method, path string }{
+		{"PUT", configMaps}, {"PATCH", pods}, {"POST", configMaps + "/a"}, {"OPTIONS", pods}, {"DELETE", pods + "/a/status"},
+		{"GET", pods + "/a/binding"}, {"POST", pods + "/a/log"}, {"DELETE", "/api/v1/namespaces"}, {"DELETE", "/api/v1/pods"}, {"PUT", "/api/v1/nodes"},
+	} {
+		t.Run(row.method+" "+row.path, func(t *testing.T) {
+			w := w.in(t)
+			w.call("admin", row.method, row.path, "{}").fails(405, metav1.StatusReasonMethodNotAllowed, row.method+" is not supported on resources of kind")
+		})
+	}
+}
+
+func TestAnswerIsInAFormatThatTheClientTakes(t *testing.T) {
+	w := newWorld(t)
+	for _, accept := range []string{"", "*/*", "application/*", "application/json", "text/html, */*;q=0.8", "application/vnd.kubernetes.protobuf,application/json"} {
+		t.Run(accept, func(t *testing.T) { w.in(t).call("admin", "GET", pods, "", "Accept: "+accept).ok() })
+	}
+	for _, accept := range []string{"application/vnd.kubernetes.protobuf", "application/yaml", "text/plain"} {
+		t.Run(accept, func(t *testing.T) {
+			w := w.in(t)
+			w.call("admin", "GET", pods, "", "Accept: "+accept).fails(406, metav1.StatusReasonNotAcceptable, "answers are application/json")
+		})
+	}
+}
+
+func TestRootListsThePaths(t *testing.T) {
+	var root metav1.RootPaths
+	w := newWorld(t)
+	if err := json.Unmarshal(w.get("/").ok().body, &root); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range root.Paths {
+		w.get(path).ok()
+	}
+	for _, path := range []string{"/api", "/api/v1", "/apis/apps", "/apis/apps/v1", "/readyz"} {
+		if !slices.Contains(root.Paths, path) {
+			t.Errorf("%s is not among %v", path, root.Paths)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
@@ -94,16 +95,49 @@ func (s *Server) update(w http.ResponseWriter, r *request) error {
 // delete removes an object at once, or marks it as being deleted while something still has to happen: a pod's
 // containers to stop, dependents to go, a namespace to be emptied.
 func (s *Server) delete(w http.ResponseWriter, r *request) error {
-	options := metav1.DeleteOptions{}
-	query := r.URL.Query()
-	if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &options, nil); err != nil {
-		return badRequest("DeleteOptions: %v", err)
-	}
-	if err := r.readInto(&options, "a DeleteOptions"); err != nil {
+	options, err := r.deleteOptions()
+	if err != nil {
 		return err
 	}
 	return s.remove(w, r, options)
 }
+
+// deleteOptions returns what the query and the body of a deletion say.
+func (r *request) deleteOptions() (options metav1.DeleteOptions, err error) {
+	query := r.URL.Query()
+	if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &options, nil); err != nil {
+		return options, badRequest("DeleteOptions: %v", err)
+	}
+	return options, r.readInto(&options, "a DeleteOptions")
+}
+
+// deleteCollection deletes the objects of a namespace that the selectors match, each as if by a request of its own, and
+// answers with what they were. What others have deleted meanwhile is gone as well.
+func (s *Server) deleteCollection(w http.ResponseWriter, r *request) error {
+	options, err := r.deleteOptions()
+	if err != nil {
+		return err
+	}
+	objects, revision, err := s.selected(r)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		one := *r
+		one.name = path.Base(o.Key)
+		if err := one.explain(s.remove(nowhere{}, &one, options)); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
+}
+
+// nowhere is where an answer goes that nobody is to get.
+type nowhere http.Header
+
+func (n nowhere) Header() http.Header       { return http.Header(n) }
+func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (nowhere) WriteHeader(int)             {}
 
 func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.DeleteOptions) error {
 	r.dryRun = r.dryRun || len(options.DryRun) > 0
