@@ -171,8 +171,13 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (store.Ob
 		return store.Object{}, err
 	}
 	saved := store.Object{Key: old.Key, Value: value, Revision: old.Revision}
+	if _, err := decode(r.kind, saved); err != nil { // a date in the year 10000: nobody could read it again
+		return store.Object{}, badRequest("%v", err)
+	}
 	ctx, who := r.Context(), r.manager()
 	switch {
+	case len(value) > maxBody:
+		err = &http.MaxBytesError{Limit: maxBody} // nobody could send it back
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
 			err = store.ErrExists
