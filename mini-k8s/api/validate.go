@@ -11,6 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// maxErrors is how many errors are told of one object: to put a thousand into a message takes a million steps.
+const maxErrors = 100
+
 // Validate returns everything that is wrong with an object, all at once and each with its field's path. old is
 // the object before an update, nil on create.
 func (k *Kind) Validate(o, old Object) field.ErrorList {
@@ -20,7 +23,7 @@ func (k *Kind) Validate(o, old Object) field.ErrorList {
 		wrong.add(apivalidation.ValidateObjectMetaAccessorUpdate(o, old, path)...)
 	}
 	k.validate(&wrong, o, old)
-	return field.ErrorList(wrong)
+	return field.ErrorList(wrong[:min(len(wrong), maxErrors)])
 }
 
 // nameRule returns what a name of the kind may look like: names of services and namespaces are labels in DNS,

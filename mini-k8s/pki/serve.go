@@ -47,6 +47,8 @@ func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler h
 	server := &http.Server{
 		Handler: handler, TLSConfig: config.Clone(), // the server adds to it what it speaks
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		// A client over HTTP/2 that is gone, or does not read, must not keep its streams.
+		HTTP2:       &http.HTTP2Config{SendPingTimeout: 30 * time.Second, WriteByteTimeout: 30 * time.Second},
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}

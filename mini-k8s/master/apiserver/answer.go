@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"workshop/mini-k8s/master/store"
 
@@ -15,14 +16,16 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
-// maxWarnings bounds what an answer carries beside its body.
-const maxWarnings = 100
+const (
+	maxWarning  = 512 // bytes of each
+	maxWarnings = 32
+)
 
 // respond answers with an object as it is stored, or the part of it that the subresource shows.
 func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) error {
 	for _, text := range r.warnings[:min(len(r.warnings), maxWarnings)] {
-		// kubectl finds and prints them there (KEP-1693). Control characters alone are refused.
-		if header, err := utilnet.NewWarningHeader(299, "", text); err == nil {
+		// kubectl finds and prints them there (KEP-1693). Control characters alone are refused. A header has an end.
+		if header, err := utilnet.NewWarningHeader(299, "", strings.ToValidUTF8(text[:min(len(text), maxWarning)], "")); err == nil {
 			w.Header().Add("Warning", header)
 		}
 	}
@@ -96,6 +99,9 @@ func writeError(w http.ResponseWriter, err error) {
 		status = apierrors.NewInternalError(err)
 	}
 	body := statusOf(status)
+	if body.Code == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", fmt.Sprint(body.Details.RetryAfterSeconds)) // clients of Go do
+	}
 	writeJSON(w, int(body.Code), body)
 }
 

@@ -91,21 +91,26 @@ func (r *request) body() ([]byte, error) {
 	}
 	switch contentType := r.contentType(); {
 	case contentType == "", contentType == "application/json", len(body) == 0:
-		return body, nil
 	case contentType == protobufType:
 		// What clients of Go send unasked. Answers are JSON, which they take as well.
+		if err := checkMessage(bytes.TrimPrefix(body, []byte("k8s\x00")), new(int), 0); err != nil {
+			return nil, err
+		}
 		object, _, err := protobuf.NewSerializer(bodies{}, nil).Decode(body, nil, nil)
+		if err == nil {
+			body, err = json.Marshal(object) // fails if a field has a value that JSON cannot say
+		}
 		if err != nil {
 			return nil, badRequest("the body is not an object in protobuf: %v", err)
 		}
-		return json.Marshal(object)
 	case strings.HasSuffix(contentType, "yaml"):
 		if body, err = yaml.YAMLToJSON(body); err != nil {
 			return nil, badRequest("the body is not YAML: %v", err)
 		}
-		return body, nil
+	default:
+		return nil, unsupportedMediaType(contentType, "application/json, application/yaml, "+protobufType)
 	}
-	return nil, unsupportedMediaType(r.contentType(), "application/json, application/yaml, "+protobufType)
+	return body, checkShape(body)
 }
 
 func (r *request) contentType() string {

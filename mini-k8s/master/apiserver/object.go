@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -111,6 +112,9 @@ func deletable(o api.Object) bool {
 	return true
 }
 
+// maxManagers bounds how many others than the last who wrote are remembered in an object.
+const maxManagers = 9
+
 // recordManager notes in metadata.managedFields who wrote, and when. Which fields they own, as server-side apply
 // would have it, is not kept.
 func (r *request) recordManager(o api.Object) {
@@ -120,7 +124,7 @@ func (r *request) recordManager(o api.Object) {
 	others := slices.DeleteFunc(slices.Clone(o.GetManagedFields()), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == entry.Manager && e.Subresource == entry.Subresource
 	})
-	o.SetManagedFields(append(others, entry))
+	o.SetManagedFields(append(others[max(0, len(others)-maxManagers):], entry))
 }
 
 // author returns who writes, for the log: the program, of which there may be one on each node.
@@ -131,8 +135,9 @@ func (r *request) author() string {
 	return r.manager()
 }
 
-// manager returns the name of the program that calls.
+// manager returns the name of the program that calls, as it can stand in JSON.
 func (r *request) manager() string {
 	agent, _, _ := strings.Cut(r.UserAgent(), "/")
-	return cmp.Or(r.URL.Query().Get("fieldManager"), agent, "unknown")
+	name := cmp.Or(r.URL.Query().Get("fieldManager"), agent, "unknown")
+	return strings.ToValidUTF8(name[:min(len(name), metav1validation.FieldManagerMaxLength)], "")
 }

@@ -17,10 +17,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
 
+// A patch in JSON can copy what it has copied; how much is a variable of the whole program there.
+func init() { jsonpatch.AccumulatedCopySizeLimit = maxBody }
+
 // patch changes an object, or the part that is the subresource, as a patch says. A patch without a resourceVersion
 // applies to whatever is there; one with another than the current is a conflict, perhaps on a second try only.
 func (s *Server) patch(w http.ResponseWriter, r *request) error {
 	patch, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = checkShape(patch)
+	}
 	if err != nil {
 		return err
 	}
@@ -61,7 +67,7 @@ func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object
 	if err != nil {
 		return nil, badRequest("the patch cannot be applied: %v", err)
 	}
-	return after, nil
+	return after, checkShape(after)
 }
 
 // accept returns the current object with what the client may change as it stands in the body.

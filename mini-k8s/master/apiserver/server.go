@@ -13,6 +13,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
@@ -43,17 +45,22 @@ type Config struct {
 	CA *pki.CA
 	// Kubelet calls the kubelets, for logs.
 	Kubelet *http.Client
+	// Patience is how long a client may take to send a body, or to take what is written to it; a default if 0.
+	Patience time.Duration
 }
 
 // Server answers requests. It is safe for concurrent use.
 type Server struct {
 	Config
-	mux *http.ServeMux
+	mux    *http.ServeMux
+	flying inFlight
 }
 
 // New returns a server over a store, with the namespaces that every cluster has.
 func New(ctx context.Context, config Config) (*Server, error) {
-	s := &Server{Config: config, mux: http.NewServeMux()}
+	config.Patience = cmp.Or(config.Patience, patience)
+	s := &Server{Config: config, mux: http.NewServeMux(),
+		flying: inFlight{requests: map[userRequests]int{}}}
 	if !s.ServiceCIDR.IsValid() {
 		s.ServiceCIDR = netip.MustParsePrefix(DefaultServiceCIDR)
 	}
@@ -155,12 +162,21 @@ func (s *Server) answer(pattern string, handler func(http.ResponseWriter, *http.
 // Handler returns the server for requests from the network: it finds out who is calling.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w = timedWriter{w, s.Patience}
+		if r.ContentLength != 0 {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Patience))
+		}
 		user, err := s.authenticate(r)
+		if err == nil {
+			var done func()
+			if done, err = s.flying.begin(user, r); err == nil {
+				defer done()
+				s.As(user).ServeHTTP(w, r)
+			}
+		}
 		if err != nil {
 			writeError(w, err)
-			return
 		}
-		s.As(user).ServeHTTP(w, r)
 	})
 }
 

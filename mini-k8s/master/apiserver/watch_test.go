@@ -187,7 +187,10 @@ func TestWatchFromAForgottenRevisionIsGone(t *testing.T) {
 	if err := w.store.Compact(w.ctx, revision); err != nil {
 		t.Fatal(err)
 	}
-	w.get(configMaps+"?watch=true&resourceVersion="+first).fails(410, metav1.StatusReasonExpired, "list again")
+	gone, err := w.watch(configMaps, "resourceVersion="+first).lines.ReadString('\n')
+	if err != nil || !strings.Contains(gone, `"type":"ERROR"`) || !strings.Contains(gone, `"reason":"Expired","code":410`) {
+		t.Errorf("got %s, %v", gone, err)
+	}
 	w.get(configMaps + "/a").ok()
 	watch := w.watch(configMaps, "resourceVersion="+now)
 	w.delete(configMaps + "/a").ok()

@@ -218,7 +218,12 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (saved st
 	}
 	saved = store.Object{Key: old.Key, Value: value, Revision: old.Revision}
 	who := r.author()
+	if _, err := decode(r.kind, saved); err != nil { // a date in the year 10000: nobody could read it again
+		return store.Object{}, badRequest("%v", err)
+	}
 	switch {
+	case len(value) > maxBody:
+		err = &http.MaxBytesError{Limit: maxBody} // nobody could send it back
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
 			err = store.ErrExists
