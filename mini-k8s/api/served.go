@@ -43,24 +43,19 @@ func below(path, names string) (paths []string) {
 	return paths
 }
 
-// served says by its path what is acted on of a field: all of it, or values ("a|b"), or some fields below it.
+// served says by its path what is acted on of a field: all of it ("*"), values ("a|b"), or some fields below it ("").
 type served map[string]string
-
-const (
-	all  = "all"
-	some = ""
-)
 
 func servedOf(paths []string) served {
 	s := served{}
 	for _, path := range paths {
 		path, values, limited := strings.Cut(path, "=")
-		if s[path] = all; limited {
+		if s[path] = "*"; limited {
 			s[path] = values
 		}
 		for i, end := range path {
 			if end == '.' || end == '[' {
-				s[path[:i]] = some
+				s[path[:i]] = ""
 			}
 		}
 	}
@@ -92,9 +87,9 @@ func (s served) findOthers(value reflect.Value, path string, found map[string][]
 	}
 	values, known := s[path]
 	switch kind := value.Kind(); {
-	case !value.IsValid(), value.IsZero() && kind == reflect.Struct, values == all:
+	case !value.IsValid(), value.IsZero() && kind == reflect.Struct, values == "*":
 	case (kind == reflect.Slice || kind == reflect.Map) && value.Len() == 0:
-	case path != "" && !known, values != some && !slices.Contains(strings.Split(values, "|"), fmt.Sprint(value)):
+	case path != "" && !known, values != "" && !slices.Contains(strings.Split(values, "|"), fmt.Sprint(value)):
 		found[path] = append(found[path], value.Interface())
 	case kind == reflect.Slice:
 		for i := range value.Len() {
