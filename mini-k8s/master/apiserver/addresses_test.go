@@ -152,6 +152,11 @@ func TestManifestThatIsAppliedAgainKeepsTheAddresses(t *testing.T) {
 	if after := w.put(services+"/web", manifest); string(after.ok().body) != string(before.body) {
 		t.Errorf("before and after:\n%s\n%s", before.body, after.body)
 	}
+	last := before.spec().Ports[2].NodePort
+	taken := fmt.Sprintf(`{"spec":{"ports":[{"name":"a","port":80,"nodePort":%d},{"name":"c","port":81}]}}`, last)
+	if s := w.patch("merge", services+"/web", taken).spec(); s.Ports[0].NodePort != last || s.Ports[1].NodePort == last {
+		t.Errorf("the first port has taken the number of the last: %v", s.Ports)
+	}
 	w.patch("merge", services+"/web", `{"spec":{"type":"ExternalName","externalName":"example.com"}}`).ok()
 	if s := w.patch("merge", services+"/web", `{"spec":{"type":"ClusterIP"}}`).spec(); s.ClusterIP == "" || s.ExternalName != "" || w.claims() != s.ClusterIP {
 		t.Errorf("a name that became a service: %+v, claimed is %q", s, w.claims())
@@ -197,17 +202,30 @@ func TestWriteThatFailsOrIsDryClaimsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.post(services, service("web", "clusterIP: 10.96.0.1")).ok()
 	w.post(services, service("web", "type: NodePort")).fails(409, metav1.StatusReasonAlreadyExists)
-	s := w.post(services+"?dryRun=All", service("dry", "type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81}]")).spec()
-	if s.ClusterIP == "" || s.Ports[0].NodePort == 0 || s.Ports[0].NodePort == s.Ports[1].NodePort {
+	if s := w.post(services+"?dryRun=All", service("dry", "")).spec(); s.ClusterIP == "" {
 		t.Errorf("a dry run does not show what it would be: %+v", s)
 	}
 	w.patch("merge", services+"/web?dryRun=All", `{"spec":{"type":"ExternalName","externalName":"example.com"}}`).ok()
 	w.delete(services + "/web?dryRun=All").ok()
+	var ports []string
+	for i := range 250 { // so many that two would meet by chance
+		ports = append(ports, fmt.Sprintf("{name: p%d, port: %d}", i, 1+i))
+	}
+	numbers := map[int32]bool{}
+	for _, port := range w.post(services+"?dryRun=All", service("dry", "type: NodePort, ports: ["+strings.Join(ports, ", ")+"]")).spec().Ports {
+		numbers[port.NodePort] = true
+	}
+	if len(numbers) != len(ports) {
+		t.Errorf("%d ports have %d numbers", len(ports), len(numbers))
+	}
+	if got := w.claims(); got != "10.96.0.1" {
+		t.Errorf("after dry runs %q is claimed", got)
+	}
 	w.store.update = func() { // another writer comes first, once
 		w.store.update = nil
 		w.patch("merge", services+"/web", `{"metadata":{"labels":{"a":"b"}}}`).ok()
 	}
-	s = w.patch("merge", services+"/web", `{"spec":{"type":"NodePort"}}`).spec()
+	s := w.patch("merge", services+"/web", `{"spec":{"type":"NodePort"}}`).spec()
 	if got, want := w.claims(), fmt.Sprint("10.96.0.1 ", s.Ports[0].NodePort); got != want {
 		t.Errorf("claimed is %q, want %q", got, want)
 	}
@@ -339,6 +357,25 @@ func TestClaimThatACrashHasLeftIsTakenOver(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestAnotherIsFasterToClaim(t *testing.T) {
+	w, steps := slow(t)
+	faster := func(name string) {
+		steps.before = func(verb, key string) error {
+			if ip, ok := strings.CutPrefix(key, "serviceips/"); ok {
+				steps.before = nil
+				w.post(services, service(name, "clusterIP: "+ip)).ok()
+			}
+			return nil
+		}
+	}
+	faster("first")
+	w.post(services, service("wants-it", "clusterIP: 10.96.0.10")).fails(422, metav1.StatusReasonInvalid, "already allocated")
+	faster("second")
+	if s := w.post(services, service("wants-any", "")).spec(); len(strings.Fields(w.claims())) != 3 || !strings.Contains(w.claims(), s.ClusterIP) {
+		t.Errorf("it has %s, claimed is %s", s.ClusterIP, w.claims())
 	}
 }
 
