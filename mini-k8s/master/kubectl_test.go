@@ -19,6 +19,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/master"
 	"workshop/mini-k8s/master/apiserver"
+	"workshop/mini-k8s/master/mastertest"
 	"workshop/mini-k8s/pki"
 	"workshop/mini-k8s/worker"
 
@@ -535,7 +536,10 @@ func testDiscovery(k *kubectl) {
 
 func testServices(k *kubectl) {
 	k.shows("--namespace=default get service kubernetes", `^kubernetes +ClusterIP +10\.96\.0\.1 +<none> +443/TCP`)
-	k.ok("wait --for=create serviceaccount/default configmap/kube-root-ca.crt --timeout=30s")
+	mastertest.Eventually(k.t, "the namespace has its account and the certificate", func() bool {
+		_, _, err := k.run("", "get serviceaccount/default configmap/kube-root-ca.crt")
+		return err == nil
+	})
 	k.shows("get configmap kube-root-ca.crt -o yaml", `BEGIN CERTIFICATE`)
 	k.ok("create service nodeport web --tcp=80:8080")
 	k.shows("get service web", `^web +NodePort +10\.96\.[0-9]+\.[0-9]+ +<none> +80:3[0-9]{4}/TCP`)

@@ -264,17 +264,17 @@ func TestAddressesOutliveTheServer(t *testing.T) {
 	}
 }
 
-// stepStore lets a test step before a write of a key.
+// stepStore lets a test step in before a key is created or deleted, and after it was updated.
 type stepStore struct {
 	store.Store
-	before func(verb, key string) error // an error is that of the write, which is not done
+	in func(verb, key string) error // an error is that of the write
 }
 
 func (s *stepStore) step(verb, key string) error {
-	if s.before == nil {
+	if s.in == nil {
 		return nil
 	}
-	return s.before(verb, key)
+	return s.in(verb, key)
 }
 
 func (s *stepStore) Create(ctx context.Context, key string, value []byte, who string) (int64, error) {
@@ -282,6 +282,14 @@ func (s *stepStore) Create(ctx context.Context, key string, value []byte, who st
 		return 0, err
 	}
 	return s.Store.Create(ctx, key, value, who)
+}
+
+func (s *stepStore) Update(ctx context.Context, key string, value []byte, expected int64, who string) (int64, error) {
+	revision, err := s.Store.Update(ctx, key, value, expected, who)
+	if err == nil {
+		err = s.step("updated", key)
+	}
+	return revision, err
 }
 
 func (s *stepStore) Delete(ctx context.Context, key string, expected int64, who string) (int64, error) {
@@ -308,7 +316,7 @@ func TestClaimThatACrashHasLeftIsTakenOver(t *testing.T) {
 		crash func(w *world, steps *stepStore) // leaves the claim of 10.96.0.10
 	}{
 		{"before the service is created", func(w *world, steps *stepStore) {
-			steps.before = func(verb, key string) error {
+			steps.in = func(verb, key string) error {
 				if key == "services/default/web" {
 					return errCrash
 				}
@@ -318,7 +326,7 @@ func TestClaimThatACrashHasLeftIsTakenOver(t *testing.T) {
 		}},
 		{"after the service is deleted", func(w *world, steps *stepStore) {
 			w.post(services, service("web", "clusterIP: 10.96.0.10")).ok()
-			steps.before = func(verb, key string) error {
+			steps.in = func(verb, key string) error {
 				if key == "serviceips/10.96.0.10" && verb == "delete" {
 					return errCrash
 				}
@@ -328,7 +336,7 @@ func TestClaimThatACrashHasLeftIsTakenOver(t *testing.T) {
 		}},
 		{"after the service has let go of it", func(w *world, steps *stepStore) {
 			w.post(services, service("web", "clusterIP: 10.96.0.10")).ok()
-			steps.before = func(verb, key string) error {
+			steps.in = func(verb, key string) error {
 				if key == "serviceips/10.96.0.10" && verb == "delete" {
 					return errCrash
 				}
@@ -341,7 +349,7 @@ func TestClaimThatACrashHasLeftIsTakenOver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, steps := slow(t)
 				row.crash(w, steps)
-				steps.before = nil
+				steps.in = nil
 				if w.claims() != "10.96.0.10" {
 					t.Fatalf("claimed is %q", w.claims())
 				}
@@ -363,9 +371,9 @@ func TestClaimThatACrashHasLeftIsTakenOver(t *testing.T) {
 func TestAnotherIsFasterToClaim(t *testing.T) {
 	w, steps := slow(t)
 	faster := func(name string) {
-		steps.before = func(verb, key string) error {
+		steps.in = func(verb, key string) error {
 			if ip, ok := strings.CutPrefix(key, "serviceips/"); ok {
-				steps.before = nil
+				steps.in = nil
 				w.post(services, service(name, "clusterIP: "+ip)).ok()
 			}
 			return nil
@@ -382,7 +390,7 @@ func TestAnotherIsFasterToClaim(t *testing.T) {
 func TestWriterThatIsTooSlowLosesTheAddressAndDoesNotUseIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, steps := slow(t)
-		steps.before = func(verb, key string) error {
+		steps.in = func(verb, key string) error {
 			if key == "services/default/slow" {
 				time.Sleep(2 * time.Minute)
 			}
@@ -407,9 +415,9 @@ func TestClaimThatWasTakenOverIsNotGivenBackByTheOldOwner(t *testing.T) {
 		w, steps := slow(t)
 		w.post(services, service("old", "type: NodePort, ports: [{port: 80, nodePort: 30080}]")).ok()
 		time.Sleep(time.Hour)
-		steps.before = func(verb, key string) error { // before the old owner gets to it
-			if verb == "delete" && key == "servicenodeports/30080" {
-				steps.before = nil
+		steps.in = func(verb, key string) error { // before the old owner gets to it
+			if verb == "updated" && key == "services/default/old" {
+				steps.in = nil
 				w.post(services, service("new", "type: NodePort, ports: [{port: 80, nodePort: 30080}]")).ok()
 			}
 			return nil
