@@ -48,7 +48,6 @@ func KeepAddresses(s, old *corev1.ServiceSpec) {
 		switch port := &s.Ports[i]; {
 		case HasNodePorts(s) && port.NodePort == 0 && !used[had[port.Name]]:
 			port.NodePort = had[port.Name]
-			used[port.NodePort] = true
 		case !HasNodePorts(s) && HasNodePorts(old) && port.NodePort == had[port.Name]:
 			port.NodePort = 0
 		}

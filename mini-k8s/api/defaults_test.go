@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 			strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 0, maxUnavailable: 25%}}, ` + deploymentPods + `}}`},
 		{"service", "Service",
 			`{spec: {ports: [{port: 80}, {port: 81, targetPort: web, protocol: UDP}]}}`,
-			`{spec: {type: ClusterIP, sessionAffinity: None, ports: [{port: 80, targetPort: 80, protocol: TCP}, {port: 81, targetPort: web, protocol: UDP}]}}`},
+			`{spec: {type: ClusterIP, sessionAffinity: None, ipFamilies: [IPv4], ipFamilyPolicy: SingleStack, ports: [{port: 80, targetPort: 80, protocol: TCP}, {port: 81, targetPort: web, protocol: UDP}]}}`},
 		{"secret", "Secret", `{data: {a: YQ==}, stringData: {b: b}}`, `{type: Opaque, data: {a: YQ==, b: Yg==}}`},
 		{"namespace", "Namespace", `{metadata: {name: shop}}`,
 			`{metadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}, status: {phase: Active}}`},

@@ -130,6 +130,8 @@ func TestWhatAKilledClusterWasStartedWith(t *testing.T) {
 		{"another runtime", func(o *Options) { o.Runtime = Docker }, "started with --runtime hollow"},
 		{"another range", func(o *Options) { o.ClusterCIDR = "10.99.0.0/16" }, "started with --cluster-cidr 10.98.0.0/16"},
 		{"the same range in other words", func(o *Options) { o.ClusterCIDR = "10.98.3.4/16" }, ""},
+		{"another range of services", func(o *Options) { o.ServiceCIDR = "10.95.0.0/16" }, "started with --service-cidr 10.96.0.0/16"},
+		{"the same range of services", func(o *Options) { o.ServiceCIDR = "10.96.3.4/16" }, ""},
 		{"another port", func(o *Options) { o.Listen = freeAddress(t) }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -241,6 +243,8 @@ func TestAFailedUpLeavesNothing(t *testing.T) {
 		{"no such runtime", Options{Name: "x", Nodes: 1, Runtime: "podman"}, "use docker or hollow"},
 		{"a range that is none", Options{Name: "x", Nodes: 1, Runtime: Hollow, ClusterCIDR: "10.0.0.0"}, "use an IPv4 range"},
 		{"a range that is too small", Options{Name: "x", Nodes: 1, Runtime: Hollow, ClusterCIDR: "10.0.0.0/24"}, "use an IPv4 range"},
+		{"a range of services that is too small", Options{Name: "x", Nodes: 1, Runtime: Hollow, ServiceCIDR: "10.0.0.0/29"}, "--service-cidr \"10.0.0.0/29\": use an IPv4 range of a /28"},
+		{"services among the pods", Options{Name: "x", Nodes: 1, Runtime: Hollow, ServiceCIDR: "10.244.128.0/20"}, "--service-cidr 10.244.128.0/20 overlaps --cluster-cidr 10.244.0.0/16"},
 		{"more nodes than addresses", Options{Name: "x", Nodes: 256, Runtime: Hollow, ClusterCIDR: "10.0.0.0/22"}, "no room for 256 nodes"},
 		{"a port that is taken", Options{Name: "x", Nodes: 1, Runtime: Hollow, Listen: taken.Addr().String()}, "--listen"},
 	} {

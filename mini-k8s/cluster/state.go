@@ -170,9 +170,10 @@ func (c *Cluster) giveTurn() {
 // last run only the API server's can be changed: the pods have theirs.
 func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) {
 	const way = "go on with that, or remove it first with `mini-k8s down --name %s`"
+	c.settings.ServiceCIDR = cmp.Or(c.settings.ServiceCIDR, c.ServiceCIDR, master.DefaultServiceCIDR)
 	switch old := c.settings; {
 	case !c.existed:
-		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR), ServiceCIDR: c.ServiceCIDR}
+		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR), ServiceCIDR: c.settings.ServiceCIDR}
 		if c.docker != nil {
 			c.takeTurn(ctx)
 			c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR)

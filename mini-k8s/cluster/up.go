@@ -10,7 +10,6 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -193,7 +192,7 @@ func (c *Cluster) startMaster(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	services, err := master.ParseServiceCIDR(cmp.Or(c.settings.ServiceCIDR, master.DefaultServiceCIDR))
+	services, err := master.ParseServiceCIDR(c.settings.ServiceCIDR)
 	if err != nil {
 		return "", err
 	}

@@ -1,9 +1,11 @@
 package control_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -14,7 +16,9 @@ import (
 
 	"workshop/mini-k8s/control"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -290,4 +294,44 @@ func TestQueueStopsOnlyWhenItsWorkersHaveAndThenTakesNothing(t *testing.T) {
 			t.Errorf("%d looks after the end", n)
 		}
 	})
+}
+
+func TestWarningsAreOfFailuresThatNobodyHasCaused(t *testing.T) {
+	pods := schema.GroupResource{Resource: "pods"}
+	ending := apierrors.NewForbidden(pods, "web", errors.New("the namespace ends"))
+	ending.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	for _, row := range []struct {
+		name string
+		err  error
+		warn bool
+	}{
+		{"failure", errors.New("broken"), true},
+		{"forbidden", apierrors.NewForbidden(pods, "web", errors.New("no")), true},
+		{"conflict", apierrors.NewConflict(pods, "web", errors.New("changed")), false},
+		{"not found", apierrors.NewNotFound(pods, "web"), false},
+		{"in a namespace that ends", fmt.Errorf("create Pod shop/web: %w", ending), false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var log bytes.Buffer
+			before := slog.Default()
+			defer slog.SetDefault(before)
+			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+			synctest.Test(t, func(t *testing.T) {
+				q, failed := control.NewQueue("test"), false
+				stop := work(t, q, 1, func(string) error {
+					defer func() { failed = true }()
+					if failed {
+						return nil
+					}
+					return row.err
+				})
+				q.Add("web")
+				time.Sleep(time.Second)
+				stop()
+			})
+			if warned := bytes.Contains(log.Bytes(), []byte("level=WARN")); warned != row.warn {
+				t.Errorf("logged: %s", log.Bytes())
+			}
+		})
+	}
 }

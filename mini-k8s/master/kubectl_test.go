@@ -19,6 +19,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/master"
 	"workshop/mini-k8s/master/apiserver"
+	"workshop/mini-k8s/master/mastertest"
 	"workshop/mini-k8s/pki"
 	"workshop/mini-k8s/worker"
 
@@ -75,6 +76,7 @@ func TestKubectl(t *testing.T) {
 				{"kinds out of scope are refused with a sentence", testOutOfScope},
 				{"kinds out of scope harm nothing else", testOutOfScopeHarmsNothingElse},
 				{"requests that are not served", testNotServed},
+				{"services have addresses", testServices},
 			} {
 				t.Run(test.name, func(t *testing.T) { test.run(k.in(t)) })
 			}
@@ -259,12 +261,16 @@ func testGet(k *kubectl) {
 func testGetWatch(k *kubectl) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
-	c := k.command(ctx, "get", "configmaps", "-w")
+	c := k.command(ctx, "get", "configmaps", "-w", "-l", "app=watched")
 	out, err := c.StdoutPipe()
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	k.ok("create configmap first --from-literal=a=b")
+	create := func(name, data string) {
+		k.t.Helper()
+		k.applies("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+", labels: {app: watched}}\ndata: "+data+"\n", "configmap/"+name+" created", "")
+	}
+	create("first", "{a: b}")
 	if err := c.Start(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -278,7 +284,7 @@ func testGetWatch(k *kubectl) {
 	}
 	expect(`^NAME +DATA +AGE`)
 	expect(`^first +1 `)
-	k.ok("create configmap second --from-literal=a=b --from-literal=c=d")
+	create("second", "{a: b, c: d}")
 	expect(`^second +2 `)
 	k.ok(`patch configmap first --type=merge -p={"data":{"c":"d"}}`)
 	expect(`^first +2 `)
@@ -545,4 +551,25 @@ func testDiscovery(k *kubectl) {
 	if _, _, err := k.run("", "get --raw /nowhere"); !errors.As(err, &exit) {
 		k.t.Errorf("an unknown path: %v", err)
 	}
+}
+
+func testServices(k *kubectl) {
+	k.shows("--namespace=default get service kubernetes", `^kubernetes +ClusterIP +10\.96\.0\.1 +<none> +443/TCP`)
+	mastertest.Eventually(k.t, "the namespace has its account and the certificate", func() bool {
+		_, _, err := k.run("", "get serviceaccount/default configmap/kube-root-ca.crt")
+		return err == nil
+	})
+	k.shows("get configmap kube-root-ca.crt -o yaml", `BEGIN CERTIFICATE`)
+	k.ok("create service nodeport web --tcp=80:8080")
+	k.shows("get service web", `^web +NodePort +10\.96\.[0-9]+\.[0-9]+ +<none> +80:3[0-9]{4}/TCP`)
+	before := k.ok("get service web -o jsonpath={.spec}")
+	k.ok("label service web a=b")
+	k.says("get service web -o jsonpath={.spec}", before)
+	k.ok(`patch service web -p={"spec":{"type":"ClusterIP"}}`)
+	k.shows("get service web", `^web +ClusterIP +10\.96\.[0-9]+\.[0-9]+ +<none> +80/TCP`)
+	k.shows("describe service web", `^IP Family Policy: +SingleStack`, `^IP Families: +IPv4`)
+	k.ok("create service clusterip headless --clusterip=None")
+	k.shows("get service headless", `^headless +ClusterIP +None +<none> +<none>`)
+	k.fails("create service clusterip taken --tcp=80 --clusterip=10.96.0.1", "failed to allocate IP 10.96.0.1: provided IP is already allocated")
+	k.fails(`patch service headless -p={"spec":{"clusterIP":"10.96.0.9"}}`, "may not change once set")
 }

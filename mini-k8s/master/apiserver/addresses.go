@@ -264,7 +264,7 @@ func (c *claims) void(held store.Object) (bool, error) {
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
-	return err == nil && (service.UID != by.UID || !slices.Contains(claimKeys(service), held.Key)), err
+	return err == nil && !slices.Contains(claimKeys(service), held.Key), err
 }
 
 // giveBack deletes claims, unless others have taken them over. One that stays after a failure will be found to be void.

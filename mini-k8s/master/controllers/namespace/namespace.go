@@ -1,8 +1,10 @@
-// Package namespace empties a namespace that is being deleted, and lets it go when nothing is left in it.
+// Package namespace gives every namespace what each has, empties one that is being deleted, and lets it go when nothing is
+// left in it.
 //
 // Invariants:
 //  1. A namespace disappears only after everything in it has: the API server takes in nothing new meanwhile.
 //  2. Pods in it get their grace period, like all pods.
+//  3. Until then, what every namespace has is there, and as it was.
 //
 // In Kubernetes: pkg/controller/namespace/deletion, which finds the kinds by discovery and reports in conditions what
 // still keeps a namespace.
