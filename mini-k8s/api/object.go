@@ -61,7 +61,7 @@ type behaviour[T Object] struct {
 
 // row joins the untyped and the typed part of a kind.
 func row[T Object](kind Kind, b behaviour[T]) *Kind {
-	kind.Subresources = append(kind.Subresources, "history")
+	kind.Subresources = append(kind.Subresources, "history") // every object has one
 	kind.goType = reflect.TypeFor[T]().Elem()
 	kind.columns = parseColumns(b.columns)
 	kind.cells = func(o Object) []any { return b.cells(o.(T)) }
