@@ -65,7 +65,7 @@ type behaviour[T Object] struct {
 
 // row joins the untyped and the typed part of a kind.
 func row[T Object](kind Kind, b behaviour[T]) *Kind {
-	kind.Subresources = append(kind.Subresources, "history")
+	kind.Subresources = append(kind.Subresources, "history") // every object has one
 	kind.goType = reflect.TypeFor[T]().Elem()
 	kind.served = servedOf(slices.Concat(ServedAlways, kind.Served))
 	kind.columns = parseColumns(b.columns)

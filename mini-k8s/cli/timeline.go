@@ -21,8 +21,9 @@ import (
 // timeline prints the life of an object and of what belongs to it, a line for each change.
 func (s *session) timeline(args []string) error {
 	targets, err := s.targets(args)
-	if err != nil || len(targets) != 1 || targets[0].name == "" {
-		return cmp.Or(err, errors.New("say of which object: mini-k8s timeline deployment/web"))
+	asJSON := s.String("output") == "json"
+	if err != nil || len(targets) != 1 || targets[0].name == "" || s.IsSet("output") && !asJSON {
+		return cmp.Or(err, errors.New("say of which object, and perhaps how: mini-k8s timeline deployment/web -o json"))
 	}
 	request := client.Request{Method: http.MethodGet, Path: targets[0].kind.Path(s.namespace, targets[0].name, "history"),
 		Query: url.Values{"watch": {fmt.Sprint(s.Bool("watch"))}}}
@@ -38,7 +39,7 @@ func (s *session) timeline(args []string) error {
 		case event == watch.Bookmark:
 			present = true
 		case s.IsSet("since") && e.Time.Before(begin):
-		case s.String("output") == "json":
+		case asJSON:
 			fmt.Fprintf(s.out, "%s\n", object)
 		default:
 			cells := []any{e.Time.Local().Format(time.TimeOnly), e.Revision, strings.ToLower(e.Kind) + "/" + e.Name, e.Who, news(e)}

@@ -88,6 +88,7 @@ func TestTimelineAndListsOfTheRealServer(t *testing.T) {
 	b.fails("timeline deploy/web", `deployments.apps "web" not found`)
 	b.fails("timeline", "of which kind")
 	b.fails("timeline pods", "mini-k8s timeline deployment/web")
+	b.fails("timeline pod/a -o yaml", "-o json")
 	b.fails("timeline pod/a pod/b", "mini-k8s timeline deployment/web")
 	b.apply(web)
 	before := deployment(t, b).ResourceVersion

@@ -2,8 +2,11 @@ package apiserver_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -269,6 +272,35 @@ func TestHistoryGoesOnForWhoWatches(t *testing.T) {
 	next("updated")
 	w.delete(configMaps + "/a").ok()
 	next("deleted")
+	w.store.Close()
+	if line, err := watch.lines.ReadBytes('\n'); err != io.EOF {
+		t.Errorf("after the end of the store: %s %v", line, err)
+	}
+}
+
+// leaver is a client that leaves when it has the first answer.
+type leaver struct {
+	*httptest.ResponseRecorder
+	leave func()
+}
+
+func (l leaver) Flush() { l.leave() }
+
+func TestHistoryEndsWithItsClient(t *testing.T) {
+	w := newWorld(t)
+	w.post(configMaps, configMap("a", "", "")).ok()
+	ctx, leave := context.WithCancel(w.ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r := httptest.NewRequestWithContext(ctx, "GET", configMaps+"/a/history?watch=true", nil)
+		w.server.As("admin").ServeHTTP(leaver{httptest.NewRecorder(), leave}, r)
+	}()
+	select {
+	case <-ended:
+	case <-w.ctx.Done():
+		t.Error("it goes on for nobody")
+	}
 }
 
 // The server keeps other things in the store than objects.
