@@ -34,7 +34,7 @@ const (
 
 // Config of a proxy.
 type Config struct {
-	Cluster     string
+	Table       string // of nft, for all rules
 	ClusterCIDR string // the addresses of all pods
 	ServiceCIDR string // the addresses of all services
 	// Apply runs a script of nft as one transaction.

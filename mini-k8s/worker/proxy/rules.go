@@ -112,9 +112,6 @@ func value[T any](p *T, otherwise T) T {
 	return *p
 }
 
-// Table returns the name of the table with all rules of a cluster's services.
-func Table(cluster string) string { return "mini-k8s-" + cluster + "-services" }
-
 // update returns the script that makes the wanted rules of the old ones, or "" if they are the same. Elements come and go
 // one by one; when a chain is needed that is not there, and at first, the whole table is replaced.
 func (c Config) update(old, wanted rules) string {
@@ -139,7 +136,7 @@ func (c Config) update(old, wanted rules) string {
 				elements = append(elements, key)
 			}
 			if len(elements) > 0 {
-				fmt.Fprintf(&script, "%s element ip %s %s { %s }\n", verb, Table(c.Cluster), t.name, strings.Join(elements, ", "))
+				fmt.Fprintf(&script, "%s element ip %s %s { %s }\n", verb, c.Table, t.name, strings.Join(elements, ", "))
 			}
 		}
 	}
@@ -168,7 +165,7 @@ func chains(r rules) map[string]bool {
 // replaces it, whether or not it was there, with no moment without it.
 func (c Config) replace(r rules) string {
 	var s strings.Builder
-	name := Table(c.Cluster)
+	name := c.Table
 	fmt.Fprintf(&s, "table ip %[1]s\ndelete table ip %[1]s\ntable ip %[1]s {\n", name)
 	for _, t := range types {
 		s.WriteString("\t" + t.of)
