@@ -26,6 +26,7 @@ import (
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/master/apiserver"
 	"workshop/mini-k8s/master/controllers/deployment"
+	"workshop/mini-k8s/master/controllers/endpoints"
 	"workshop/mini-k8s/master/controllers/garbage"
 	"workshop/mini-k8s/master/controllers/namespace"
 	"workshop/mini-k8s/master/controllers/node"
@@ -142,6 +143,7 @@ func (m *Master) Run(ctx context.Context) error {
 		{Name: "scheduler", Run: scheduler.New(deps).Run},
 		{Name: "replicaset controller", Run: replicaset.New(deps).Run},
 		{Name: "deployment controller", Run: deployment.New(deps).Run},
+		{Name: "endpoints controller", Run: endpoints.New(deps).Run},
 		{Name: "node controller", Run: node.New(deps, nodes).Run},
 		{Name: "garbage collector", Run: garbage.New(deps).Run},
 		{Name: "namespace controller", Run: namespace.New(deps).Run},

@@ -8,6 +8,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,14 +16,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/images"
 	"workshop/mini-k8s/pki"
+	"workshop/mini-k8s/worker/dns"
 	"workshop/mini-k8s/worker/kubelet"
 	"workshop/mini-k8s/worker/network"
+	"workshop/mini-k8s/worker/proxy"
 	"workshop/mini-k8s/worker/runtime"
 
 	docker "github.com/docker/docker/client"
@@ -38,8 +42,14 @@ type Config struct {
 	// Docker runs the pods; nil for hollow pods, which only say that they run.
 	Docker      *docker.Client
 	ClusterCIDR string
-	Labels      map[string]string // of the node
+	ServiceCIDR string
+	// Services has this worker look after the services: one on a machine does, for all that run there.
+	Services bool
+	Labels   map[string]string // of the node
 }
+
+// domain is the cluster's in DNS.
+const domain = "cluster.local"
 
 // Worker is a node.
 type Worker struct {
@@ -47,8 +57,10 @@ type Worker struct {
 	port    net.Listener
 	node    *kubelet.Node
 	kubelet *kubelet.Kubelet
-	podCIDR string      // the node's range, set before the kubelet runs
-	ready   atomic.Bool // all that pods need is there
+	podCIDR string // the node's range, set before the kubelet runs
+	// networked says that packet rules can be set here, and so services be served. It is set with podCIDR.
+	networked bool
+	ready     atomic.Bool // all that pods need is there
 }
 
 // New opens the kubelet's port; nothing runs until Run, which closes it.
@@ -68,7 +80,16 @@ func (w *Worker) runtime() runtime.Runtime {
 	if w.Docker == nil {
 		return runtime.NewHollow(runtime.HollowOptions{PodCIDR: func() string { return w.podCIDR }})
 	}
-	return runtime.NewDocker(w.Docker, runtime.Options{Cluster: w.Cluster, Node: w.Node, Network: network.Name(w.Cluster, w.Node)})
+	return runtime.NewDocker(w.Docker, runtime.Options{Cluster: w.Cluster, Node: w.Node, Network: network.Name(w.Cluster, w.Node), DNS: w.dns})
+}
+
+// dns returns where the node's pods ask for names: at the first address of their range, which is the bridge's.
+func (w *Worker) dns() *runtime.DNS {
+	prefix, err := netip.ParsePrefix(w.podCIDR)
+	if err != nil || !w.networked {
+		return nil
+	}
+	return &runtime.DNS{Server: prefix.Masked().Addr().Next().String(), Domain: domain}
 }
 
 // Port returns the kubelet's port, which the node tells in its status.
@@ -83,9 +104,34 @@ func (w *Worker) Run(ctx context.Context) error {
 			if err := w.prepare(ctx); err != nil {
 				return err
 			}
-			return w.kubelet.Run(ctx)
+			return w.runPods(ctx)
 		}},
 	)
+}
+
+// runPods runs the kubelet, with what makes services of pods.
+func (w *Worker) runPods(ctx context.Context) error {
+	components := []control.Component{{Name: "kubelet", Run: w.kubelet.Run}}
+	if w.networked {
+		server := w.dns().Server
+		upstream, err := dns.Upstreams("/etc/resolv.conf", server)
+		if err != nil {
+			slog.Warn("pods can resolve the names of the cluster only", "node", w.Node, "reason", err)
+		}
+		names, err := dns.New(w.Client, dns.Config{Domain: domain, Listen: net.JoinHostPort(server, "53"), Upstream: upstream})
+		if err != nil {
+			return err
+		}
+		components = append(components, control.Component{Name: "DNS", Run: names.Run})
+	}
+	if w.networked && w.Services {
+		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: w.ClusterCIDR, ServiceCIDR: cmp.Or(w.ServiceCIDR, "10.96.0.0/16"),
+			Apply: func(ctx context.Context, script string) error {
+				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
+			}})
+		components = append(components, control.Component{Name: "proxy", Run: services.Run})
+	}
+	return control.Run(ctx, components...)
 }
 
 // prepare makes everything that pods need, and says that the node is ready.
@@ -97,6 +143,7 @@ func (w *Worker) prepare(ctx context.Context) (err error) {
 		if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
 			return err
 		}
+		w.networked = network.CanSetRules(w.Docker)
 		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR})
 		if errors.Is(err, network.ErrSameNodeOnly) {
 			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)

@@ -38,6 +38,7 @@ const (
 	labelCluster = "mini-k8s.cluster"
 	labelNode    = "mini-k8s.node"
 
+	bridgePrefix = "mk8s-"
 	optionBridge = "com.docker.network.bridge.name"
 
 	createTimeout = time.Minute
@@ -53,7 +54,7 @@ type Config struct {
 // Ensure makes or repairs the node's bridge and the packet rules and returns the name of the Docker network. With
 // ErrSameNodeOnly the name is good nevertheless.
 func Ensure(ctx context.Context, docker *client.Client, config Config) (name string, err error) {
-	ruled := canSetRules(docker)
+	ruled := CanSetRules(docker)
 	if err := ensureBridge(ctx, docker, config, ruled); err != nil {
 		return "", err
 	}
@@ -73,7 +74,7 @@ func Remove(ctx context.Context, docker *client.Client, cluster string) error {
 			failures = append(failures, fmt.Errorf("remove network %s: %w", n.Name, err))
 		}
 	}
-	if canSetRules(docker) {
+	if CanSetRules(docker) {
 		failures = append(failures, removeRules(ctx, cluster))
 	}
 	return errors.Join(failures...)
@@ -90,7 +91,7 @@ func Name(cluster, node string) string { return fmt.Sprintf("mini-k8s-%s-%s", cl
 
 // Bridge returns the name of the node's bridge as the host's network device; Linux allows it 15 characters.
 func Bridge(cluster, node string) string {
-	return fmt.Sprintf("mk8s-%x", sha256.Sum256([]byte(cluster+"/"+node)))[:15]
+	return fmt.Sprintf(bridgePrefix+"%x", sha256.Sum256([]byte(cluster+"/"+node)))[:15]
 }
 
 // ensureBridge replaces a network that does not fit, because its range is another, for instance, or because somebody

@@ -401,7 +401,7 @@ func dockerOrSkip(t *testing.T) *client.Client {
 	if _, err := docker.Ping(t.Context()); err != nil {
 		missing(t, fmt.Errorf("no Docker daemon answers: %w", err))
 	}
-	if !canSetRules(docker) {
+	if !CanSetRules(docker) {
 		missing(t, ErrSameNodeOnly)
 	}
 	for _, tool := range []string{"iptables", "nft", "ip"} {

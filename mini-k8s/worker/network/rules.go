@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,13 +25,16 @@ func Limits() string {
 	return ""
 }
 
-// canSetRules tells whether this process may set packet rules where Docker's bridges are.
-func canSetRules(docker *client.Client) bool {
+// CanSetRules tells whether this process may set packet rules where Docker's bridges are.
+func CanSetRules(docker *client.Client) bool {
 	return Limits() == "" && strings.HasPrefix(docker.DaemonHost(), "unix://")
 }
 
 func comment(cluster string) string { return "mini-k8s/" + cluster }
 func table(cluster string) string   { return "mini-k8s-" + cluster }
+
+// Services returns the name of the table for the rules of the cluster's services. The proxy fills it.
+func Services(cluster string) string { return table(cluster) + "-services" }
 
 // accepts are the rules that let packets from and to pods through. Two: one that asked for both addresses at once
 // would stop other machines, whose addresses are not pods'.
@@ -39,8 +43,9 @@ func accepts(cluster, cidr string) [][]string {
 	return [][]string{append([]string{"-s", cidr}, mark...), append([]string{"-d", cidr}, mark...)}
 }
 
-// masquerade is the table in which pods that leave the cluster get the host's address. Creating it, deleting it and
-// creating it again in one transaction replaces it, whether or not it was there, with no moment without it.
+// masquerade is the table in which pods that leave the cluster get the host's address, and are kept from the host's
+// loopback. Creating it, deleting it and creating it again in one transaction replaces it, whether or not it was there,
+// with no moment without it.
 func masquerade(cluster, cidr string) string {
 	return fmt.Sprintf(`table ip %[1]s
 delete table ip %[1]s
@@ -48,6 +53,10 @@ table ip %[1]s {
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr %[2]s ip daddr != %[2]s masquerade
+	}
+	chain prerouting {
+		type filter hook prerouting priority raw; policy accept;
+		iifname "`+bridgePrefix+`*" ip daddr 127.0.0.0/8 drop
 	}
 }
 `, table(cluster), cidr)
@@ -62,10 +71,30 @@ func ensureRules(ctx context.Context, cluster, cidr string) error {
 			return fmt.Errorf("let packets from and to pods pass: %w", err)
 		}
 	}
-	if _, err := run(ctx, masquerade(cluster, cidr), "nft", "-f", "-"); err != nil {
+	if err := Apply(ctx, masquerade(cluster, cidr)); err != nil {
 		return fmt.Errorf("masquerade what leaves the cluster: %w", err)
 	}
 	return nil
+}
+
+// Apply runs a script of nft: all of it, or nothing.
+func Apply(ctx context.Context, script string) error {
+	_, err := run(ctx, script, "nft", "-f", "-")
+	return err
+}
+
+// AllowDetours lets packets take the ways that services need and the kernel does not expect: back to the pod that they
+// come from, and from the host's loopback to a pod. It is for the bridges, and the pods on them, that are there now.
+func AllowDetours() error {
+	ports, _ := filepath.Glob("/sys/class/net/" + bridgePrefix + "*/brif/*/hairpin_mode")
+	bridges, _ := filepath.Glob("/proc/sys/net/ipv4/conf/" + bridgePrefix + "*/route_localnet")
+	var failures []error
+	for _, file := range append(ports, bridges...) {
+		if err := os.WriteFile(file, []byte("1"), 0); !errors.Is(err, os.ErrNotExist) { // a pod may be gone by now
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
 }
 
 // removeRules goes by the comment and the table's name, so that it finds those of an earlier range as well.
@@ -76,8 +105,9 @@ func removeRules(ctx context.Context, cluster string) error {
 		_, err := run(ctx, "", "iptables", append([]string{"-w"}, rule...)...)
 		failures = append(failures, err)
 	}
-	_, err = run(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", table(cluster)), "nft", "-f", "-")
-	failures = append(failures, err)
+	for _, name := range []string{table(cluster), Services(cluster)} {
+		failures = append(failures, Apply(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", name)))
+	}
 	// Where a tool is not installed it cannot have left anything.
 	failures = slices.DeleteFunc(failures, func(err error) bool { return errors.Is(err, exec.ErrNotFound) })
 	return errors.Join(failures...)

@@ -1,0 +1,176 @@
+// Package endpoints tells, for every Service, at which addresses it is served: those of the Ready pods that its selector
+// matches. The proxies and the DNS servers of all nodes read it in EndpointSlices; people read the same in Endpoints.
+//
+// Invariants:
+//  1. An address is there only while its pod is Ready and not being deleted: a pod that is told to stop leaves its
+//     services before it leaves. (A Service with publishNotReadyAddresses asks for all that have an address.)
+//  2. The Endpoints of a Service without a selector are somebody else's: they are read, never written.
+//  3. The order of addresses and ports says nothing and stays the same, so that the same state is the same object.
+//
+// In Kubernetes: pkg/controller/endpoint, /endpointslice and /endpointslicemirroring. There a slice has at most 100
+// addresses, of which it also tells which are not ready or terminating (KEP-752, KEP-1672); here it has all of one port.
+package endpoints
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"workshop/mini-k8s/control"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
+)
+
+const (
+	workers = 4
+	name    = "endpoints-controller"
+)
+
+var controllerKind = corev1.SchemeGroupVersion.WithKind("Service")
+
+// Controller runs the loop.
+type Controller struct {
+	*control.Loop
+	services  *control.Objects[*corev1.Service]
+	pods      *control.Objects[*corev1.Pod]
+	endpoints *control.Objects[*corev1.Endpoints]
+	slices    *control.Objects[*discoveryv1.EndpointSlice]
+}
+
+// New returns a controller that does nothing until Run.
+func New(deps control.Deps) *Controller {
+	deps = deps.As(name)
+	c := &Controller{services: control.Of[*corev1.Service](deps), pods: control.Of[*corev1.Pod](deps),
+		endpoints: control.Of[*corev1.Endpoints](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps)}
+	c.services.Index("namespace", func(s *corev1.Service) []string { return []string{s.Namespace} })
+	c.pods.Index("namespace", func(p *corev1.Pod) []string { return []string{p.Namespace} })
+	c.Loop = control.NewLoop(deps, workers, c.reconcile)
+	control.Watch(c.Loop, c.services, control.Itself)
+	control.Watch(c.Loop, c.endpoints, control.Itself) // they have the name of their service
+	control.Watch(c.Loop, c.slices, serviceOf)
+	control.Watch(c.Loop, c.pods, c.servicesOf)
+	return c
+}
+
+// servicesOf returns the services whose selector matches a pod.
+func (c *Controller) servicesOf(pod *corev1.Pod) (keys []string) {
+	for _, service := range c.services.ByIndex("namespace", pod.Namespace) {
+		if selects(service, pod) {
+			keys = append(keys, control.Key(service))
+		}
+	}
+	return keys
+}
+
+// serviceOf returns the Service that a slice of ours belongs to.
+func serviceOf(slice *discoveryv1.EndpointSlice) []string {
+	if slice.Labels[discoveryv1.LabelManagedBy] != name {
+		return nil
+	}
+	return []string{control.JoinKey(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])}
+}
+
+// reconcile brings the Endpoints and the slices of one Service up to date. What a Service leaves behind is the garbage
+// collector's, who goes by their owner.
+func (c *Controller) reconcile(ctx context.Context, key string) error {
+	service, ok := c.services.Get(key)
+	if !ok || service.DeletionTimestamp != nil {
+		return nil
+	}
+	var subsets []corev1.EndpointSubset
+	switch {
+	case service.Spec.Type == corev1.ServiceTypeExternalName: // is a name for something elsewhere
+	case len(service.Spec.Selector) > 0:
+		subsets = subsetsOf(service, c.pods.ByIndex("namespace", service.Namespace))
+		if err := c.writeEndpoints(ctx, service, subsets); err != nil {
+			return err
+		}
+	default:
+		if handmade, ok := c.endpoints.Get(key); ok {
+			subsets = handmade.Subsets
+		}
+	}
+	return c.writeSlices(ctx, service, slicesOf(service, subsets))
+}
+
+func (c *Controller) writeEndpoints(ctx context.Context, service *corev1.Service, subsets []corev1.EndpointSubset) error {
+	current, ok := c.endpoints.Get(control.Key(service))
+	if !ok {
+		_, err := c.endpoints.Create(ctx, &corev1.Endpoints{ObjectMeta: metadata(service, service.Name), Subsets: subsets})
+		return err
+	}
+	_, err := c.endpoints.Change(ctx, current, func(e *corev1.Endpoints) { e.Subsets = subsets })
+	return err
+}
+
+// writeSlices makes the slices of the Service these, and no others.
+func (c *Controller) writeSlices(ctx context.Context, service *corev1.Service, wanted []*discoveryv1.EndpointSlice) error {
+	for _, current := range c.slices.Controlled(service.UID) {
+		i := slices.IndexFunc(wanted, func(w *discoveryv1.EndpointSlice) bool { return w.Name == current.Name })
+		if i < 0 {
+			if err := c.slices.Delete(ctx, current); err != nil {
+				return err
+			}
+			continue
+		}
+		_, err := c.slices.Change(ctx, current, func(s *discoveryv1.EndpointSlice) {
+			s.Labels, s.Endpoints, s.Ports = wanted[i].Labels, wanted[i].Endpoints, wanted[i].Ports
+		})
+		if err != nil {
+			return err
+		}
+		wanted = slices.Delete(wanted, i, i+1)
+	}
+	for _, slice := range wanted {
+		if _, err := c.slices.Create(ctx, slice); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// metadata is that of an object which belongs to the Service and goes with it.
+func metadata(service *corev1.Service, objectName string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: service.Namespace, Name: objectName,
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, controllerKind)},
+	}
+}
+
+func selects(service *corev1.Service, pod *corev1.Pod) bool {
+	return len(service.Spec.Selector) > 0 && labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels))
+}
+
+// slicesOf returns a slice for each subset. Its name tells its ports, so that pods which come and go change a slice and
+// make no other one.
+func slicesOf(service *corev1.Service, subsets []corev1.EndpointSubset) (all []*discoveryv1.EndpointSlice) {
+	for _, subset := range subsets {
+		slice := &discoveryv1.EndpointSlice{ObjectMeta: metadata(service, sliceName(service, subset.Ports)), AddressType: discoveryv1.AddressTypeIPv4}
+		slice.Labels = map[string]string{discoveryv1.LabelServiceName: service.Name, discoveryv1.LabelManagedBy: name}
+		if service.Spec.ClusterIP == corev1.ClusterIPNone {
+			slice.Labels[corev1.IsHeadlessService] = ""
+		}
+		for _, port := range subset.Ports {
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{
+				Name: ptr.To(port.Name), Port: ptr.To(port.Port), Protocol: ptr.To(port.Protocol), AppProtocol: port.AppProtocol})
+		}
+		for _, address := range subset.Addresses {
+			endpoint := discoveryv1.Endpoint{Addresses: []string{address.IP}, NodeName: address.NodeName, TargetRef: address.TargetRef,
+				Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true), Serving: ptr.To(true), Terminating: ptr.To(false)}}
+			if address.Hostname != "" {
+				endpoint.Hostname = ptr.To(address.Hostname)
+			}
+			slice.Endpoints = append(slice.Endpoints, endpoint)
+		}
+		all = append(all, slice)
+	}
+	return all
+}
+
+func sliceName(service *corev1.Service, ports []corev1.EndpointPort) string {
+	return fmt.Sprintf("%s-%s", service.Name, shortHash(ports))
+}

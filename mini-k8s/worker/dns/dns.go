@@ -1,0 +1,177 @@
+// Package dns answers the names of services, on every node, out of memory: a pod asks the server of its own node, and
+// gets an answer also while the master is away. Names that are not the cluster's are asked further up.
+//
+// Invariants:
+//  1. What the server says of the cluster's names is what it last heard of services and EndpointSlices; it never waits
+//     for anybody to say it.
+//  2. A name that exists has NOERROR for every type, with an empty answer if need be: a client that asks for IPv6 first
+//     must not hear that the name does not exist. What does not exist is NXDOMAIN, with the SOA that lets it be cached.
+//  3. A name of the cluster is never asked further up, and no other name is ever answered from here.
+//
+// In Kubernetes: CoreDNS, with its plug-ins kubernetes, forward and cache, as a Deployment behind a Service. The names
+// are those of the specification "Kubernetes DNS-Based Service Discovery", version 1.1.0.
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/control"
+
+	"github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// Config of a server.
+type Config struct {
+	Domain   string   // of the cluster: "cluster.local"
+	Listen   string   // address and port, UDP and TCP: "10.244.1.1:53"
+	Upstream []string // addresses and ports of who is asked for other names, the first first; see Upstreams
+}
+
+// Server answers. It is safe for concurrent use.
+type Server struct {
+	config   Config
+	zone     string // the domain as DNS writes it: "cluster.local."
+	services *control.Informer[*corev1.Service]
+	slices   *control.Informer[*discoveryv1.EndpointSlice]
+	upstream *upstream
+	udp      net.PacketConn
+	tcp      net.Listener
+	synced   atomic.Bool // all names are known
+}
+
+// New opens the port; nothing is answered until Run, which closes it.
+func New(c *client.Client, config Config) (*Server, error) {
+	s := &Server{
+		config: config, zone: dns.Fqdn(strings.ToLower(config.Domain)), upstream: newUpstream(config.Upstream),
+		services: control.NewInformer(client.Of[*corev1.Service](c), client.Selection{}),
+		slices:   control.NewInformer(client.Of[*discoveryv1.EndpointSlice](c), client.Selection{}),
+	}
+	s.services.Index("namespace", func(service *corev1.Service) []string { return []string{service.Namespace} })
+	s.services.Index("address", func(service *corev1.Service) []string { return []string{service.Spec.ClusterIP} })
+	s.slices.Index("service", func(slice *discoveryv1.EndpointSlice) []string {
+		return []string{control.JoinKey(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])}
+	})
+	s.slices.Index("address", addresses)
+	var err error
+	if s.udp, err = net.ListenPacket("udp", config.Listen); err != nil {
+		return nil, fmt.Errorf("open the DNS server's port: %w", err)
+	}
+	// With port 0, for tests, both protocols have the port that the first has got.
+	if s.tcp, err = net.Listen("tcp", s.udp.LocalAddr().String()); err != nil {
+		s.udp.Close()
+		return nil, fmt.Errorf("open the DNS server's port: %w", err)
+	}
+	return s, nil
+}
+
+func addresses(slice *discoveryv1.EndpointSlice) (all []string) {
+	for _, endpoint := range slice.Endpoints {
+		all = append(all, endpoint.Addresses...)
+	}
+	return all
+}
+
+// Address returns where the server listens.
+func (s *Server) Address() string { return s.udp.LocalAddr().String() }
+
+// Run answers until the context ends. Until all names are known it answers SERVFAIL, on which clients ask again.
+func (s *Server) Run(ctx context.Context) error {
+	servers := []*dns.Server{
+		{PacketConn: s.udp, Handler: s, UDPSize: dns.DefaultMsgSize},
+		{Listener: s.tcp, Handler: s},
+	}
+	components := []control.Component{{Name: "services", Run: s.services.Run}, {Name: "endpoints", Run: s.slices.Run}, {Name: "names", Run: s.learn}}
+	for _, server := range servers {
+		components = append(components, control.Component{Name: "DNS", Run: func(ctx context.Context) error {
+			return serve(ctx, server)
+		}})
+	}
+	return control.Run(ctx, components...)
+}
+
+// learn waits until all names are known.
+func (s *Server) learn(ctx context.Context) error {
+	if err := s.services.WaitSynced(ctx); err != nil {
+		return err
+	}
+	if err := s.slices.WaitSynced(ctx); err != nil {
+		return err
+	}
+	s.synced.Store(true)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func serve(ctx context.Context, server *dns.Server) error {
+	var started sync.WaitGroup
+	started.Add(1)
+	server.NotifyStartedFunc = started.Done
+	stop := context.AfterFunc(ctx, func() {
+		started.Wait() // a server that has not started cannot be shut down
+		server.Shutdown()
+	})
+	defer stop()
+	if err := server.ActivateAndServe(); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("serve DNS at %s: %w", server.Addr, err)
+	}
+	return ctx.Err()
+}
+
+// ServeDNS implements dns.Handler.
+func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
+	answer := s.answer(r)
+	answer.Truncate(sizeFor(r, w.RemoteAddr().Network()))
+	if err := w.WriteMsg(answer); err != nil {
+		slog.Debug("a DNS client is gone", "client", w.RemoteAddr(), "reason", err)
+	}
+}
+
+// sizeFor returns how large an answer may be, in bytes: over UDP as the client says it can take (EDNS0, RFC 6891).
+func sizeFor(r *dns.Msg, network string) int {
+	if network == "tcp" {
+		return dns.MaxMsgSize
+	}
+	if options := r.IsEdns0(); options != nil {
+		return max(dns.MinMsgSize, int(options.UDPSize()))
+	}
+	return dns.MinMsgSize
+}
+
+func (s *Server) answer(r *dns.Msg) *dns.Msg {
+	if len(r.Question) != 1 || r.Opcode != dns.OpcodeQuery {
+		return new(dns.Msg).SetRcode(r, dns.RcodeNotImplemented)
+	}
+	if !s.synced.Load() {
+		return new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+	}
+	question := r.Question[0]
+	question.Name = strings.ToLower(question.Name)
+	known, ours := s.lookUp(question)
+	if !ours {
+		return s.upstream.answer(r)
+	}
+	m := new(dns.Msg).SetReply(r)
+	m.Authoritative, m.RecursionAvailable, m.Compress = true, true, true
+	switch {
+	case known == nil:
+		m.Rcode, m.Ns = dns.RcodeNameError, []dns.RR{s.soa()}
+	case len(known.answer) == 0:
+		m.Ns = []dns.RR{s.soa()}
+	default:
+		m.Answer, m.Extra = known.answer, known.extra
+	}
+	if options := r.IsEdns0(); options != nil {
+		m.SetEdns0(dns.DefaultMsgSize, false)
+	}
+	return m
+}
