@@ -33,9 +33,13 @@ var Kinds = []*Kind{
 	row(Kind{
 		GroupVersionKind: core("Service"), Resource: "services", ShortNames: []string{"svc"}, Categories: []string{"all"},
 		Namespaced: true, Subresources: []string{"status"},
+		Served: below("spec.", "type clusterIP clusterIPs ipFamilies ipFamilyPolicy externalName selector sessionAffinity publishNotReadyAddresses "+
+			"internalTrafficPolicy=Cluster externalTrafficPolicy=Cluster "+
+			"ports[*].name ports[*].protocol ports[*].port ports[*].targetPort ports[*].nodePort ports[*].appProtocol"),
 	}, services),
 	row(Kind{
 		GroupVersionKind: core("Endpoints"), Resource: "endpoints", ShortNames: []string{"ep"}, Namespaced: true,
+		Served: below("subsets[*].", "notReadyAddresses addresses[*].ip addresses[*].hostname addresses[*].nodeName addresses[*].targetRef ports"),
 	}, endpoints),
 	row(Kind{
 		GroupVersionKind: core("ConfigMap"), Resource: "configmaps", ShortNames: []string{"cm"}, Namespaced: true,
@@ -72,7 +76,7 @@ var Kinds = []*Kind{
 	}, autoscalers),
 	row(Kind{
 		GroupVersionKind: discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), Resource: "endpointslices", Namespaced: true,
-		Served: below("", "addressType"),
+		Served: below("", "addressType ports endpoints[*].addresses endpoints[*].conditions endpoints[*].hostname endpoints[*].nodeName endpoints[*].targetRef"),
 	}, endpointSlices),
 	row(Kind{
 		GroupVersionKind: coordinationv1.SchemeGroupVersion.WithKind("Lease"), Resource: "leases", Namespaced: true,

@@ -18,7 +18,7 @@ var ServedAlways = slices.Concat(below("", "apiVersion kind status"),
 // servedPodFields are those that the scheduler, the kubelet and the runtime act on, and those that make a pod what it
 // is anyway: with no host name but its own, say, or no token.
 func servedPodFields(spec string) []string {
-	paths := below(spec, "nodeName nodeSelector schedulerName restartPolicy terminationGracePeriodSeconds hostname hostNetwork "+
+	paths := below(spec, "nodeName nodeSelector schedulerName restartPolicy terminationGracePeriodSeconds hostname subdomain hostNetwork "+
 		"serviceAccountName=default serviceAccount=default automountServiceAccountToken=false enableServiceLinks=false "+
 		"dnsPolicy=ClusterFirst|Default hostUsers=true shareProcessNamespace=false setHostnameAsFQDN=false os.name=linux priority=0")
 	paths = append(paths, below(spec+"tolerations[*].", "key operator value effect")...)

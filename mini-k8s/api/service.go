@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -91,6 +92,13 @@ func checkService(c *check, s *corev1.ServiceSpec, path *field.Path) {
 }
 
 var endpoints = behaviour[*corev1.Endpoints]{
+	defaults: func(e *corev1.Endpoints) {
+		for _, subset := range e.Subsets {
+			for i := range subset.Ports {
+				setDefault(&subset.Ports[i].Protocol, corev1.ProtocolTCP)
+			}
+		}
+	},
 	columns: "Name Endpoints Age",
 	cells: func(e *corev1.Endpoints) []any {
 		var all []string
@@ -103,9 +111,35 @@ var endpoints = behaviour[*corev1.Endpoints]{
 		}
 		return []any{e.Name, firstThree(all), age(e.CreationTimestamp)}
 	},
+	validate: func(c *check, e, old *corev1.Endpoints) {
+		for i, subset := range e.Subsets {
+			path := field.NewPath("subsets").Index(i)
+			for j, address := range subset.Addresses {
+				checkIPv4(c, path.Child("addresses").Index(j).Child("ip"), address.IP)
+			}
+			for j, port := range subset.Ports {
+				c.port(path.Child("ports").Index(j).Child("port"), port.Port)
+				oneOf(c, path.Child("ports").Index(j).Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
+			}
+		}
+	},
+}
+
+// checkIPv4 refuses what packets cannot be sent to from a pod.
+func checkIPv4(c *check, path *field.Path, text string) {
+	ip, err := netip.ParseAddr(text)
+	if err != nil || !ip.Is4() || ip.IsLoopback() || ip.IsUnspecified() || ip.IsMulticast() {
+		c.invalid(path, text, "must be an IPv4 address of another machine or a pod")
+	}
 }
 
 var endpointSlices = behaviour[*discoveryv1.EndpointSlice]{
+	defaults: func(e *discoveryv1.EndpointSlice) {
+		for i := range e.Ports {
+			setDefaultPtr(&e.Ports[i].Name, "")
+			setDefaultPtr(&e.Ports[i].Protocol, corev1.ProtocolTCP)
+		}
+	},
 	columns: "Name AddressType Ports Endpoints Age",
 	cells: func(e *discoveryv1.EndpointSlice) []any {
 		var ports, addresses []string
@@ -123,6 +157,21 @@ var endpointSlices = behaviour[*discoveryv1.EndpointSlice]{
 		oneOf(c, field.NewPath("addressType"), e.AddressType, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeFQDN)
 		if old != nil {
 			c.unchanged(field.NewPath("addressType"), e.AddressType, old.AddressType)
+		}
+		for i, endpoint := range e.Endpoints {
+			path := field.NewPath("endpoints").Index(i).Child("addresses")
+			c.required(path, len(endpoint.Addresses) > 0)
+			for j, address := range endpoint.Addresses {
+				if e.AddressType == discoveryv1.AddressTypeIPv4 {
+					checkIPv4(c, path.Index(j), address)
+				}
+			}
+		}
+		for i, port := range e.Ports {
+			if port.Port != nil {
+				c.port(field.NewPath("ports").Index(i).Child("port"), *port.Port)
+			}
+			oneOf(c, field.NewPath("ports").Index(i).Child("protocol"), deref(port.Protocol, ""), corev1.ProtocolTCP, corev1.ProtocolUDP)
 		}
 	},
 }

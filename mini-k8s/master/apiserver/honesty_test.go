@@ -36,7 +36,7 @@ var plain = map[string]string{
 	"Node":                    `{metadata: {name: x}, spec: {taints: [{key: k, effect: NoSchedule}]}}`,
 	"Pod":                     `{metadata: {name: x}, spec: {PODS}}`,
 	"Service":                 `{metadata: {name: x}, spec: {ports: [{port: 80}]}}`,
-	"Endpoints":               `{metadata: {name: x}}`,
+	"Endpoints":               `{metadata: {name: x}, subsets: [{addresses: [{ip: 10.244.1.2}], ports: [{port: 80}]}]}`,
 	"ConfigMap":               `{metadata: {name: x}}`,
 	"Secret":                  `{metadata: {name: x}}`,
 	"ServiceAccount":          `{metadata: {name: x}}`,
@@ -44,7 +44,7 @@ var plain = map[string]string{
 	"Deployment":              `{metadata: {name: x}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {PODS}}}}`,
 	"ReplicaSet":              `{metadata: {name: x}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {PODS}}}}`,
 	"HorizontalPodAutoscaler": `{metadata: {name: x}, spec: {scaleTargetRef: {kind: Deployment, name: x}, maxReplicas: 3}}`,
-	"EndpointSlice":           `{metadata: {name: x}, addressType: IPv4, endpoints: [{addresses: [10.244.1.2]}]}`,
+	"EndpointSlice":           `{metadata: {name: x}, addressType: IPv4, endpoints: [{addresses: [10.244.1.2]}], ports: [{port: 80}]}`,
 	"Lease":                   `{metadata: {name: x}}`,
 }
 
@@ -78,6 +78,12 @@ var elsewhere = map[string]string{
 	"Secret type":               "validation goes by it",
 	"Event":                     "tells its readers what happened",
 	"EndpointSlice addressType": "validation goes by it",
+
+	"EndpointSlice endpoints[*].nodeName":    "is for people, and for clients that ask where an endpoint is",
+	"EndpointSlice endpoints[*].targetRef":   "is for people, and for clients that ask what an endpoint is",
+	"Endpoints subsets[*].notReadyAddresses": "are not sent anything, which is what they mean",
+	"Service spec.ipFamilies":                "validation allows IPv4 alone",
+	"Service spec.ipFamilyPolicy":            "validation allows one family alone",
 
 	"Pod spec.containers[*].ports[*].name":                      "is for Services to refer to",
 	"Deployment spec.template.spec.containers[*].ports[*].name": "is for Services to refer to",

@@ -77,7 +77,7 @@ func cellsOf(kind *api.Kind) (cells []authorizationv1.ResourceAttributes) {
 		objects = []string{"default/node-1"}
 	}
 	served := map[string][]string{"": {"get", "list", "watch", "create", "update", "patch", "delete"},
-		"binding": {"create"}, "eviction": {"create"}, "log": {"get"}}
+		"binding": {"create"}, "eviction": {"create"}, "log": {"get"}, "history": {"get"}}
 	for _, object := range objects {
 		for _, sub := range append([]string{""}, kind.Subresources...) {
 			verbs := served[sub]
@@ -130,7 +130,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}{
 		{"admin", all, nil},
 		{"component:scheduler", all, nil},
-		{"viewer", shows("", "status", "scale", "log"), nil},
+		{"viewer", shows("", "status", "scale", "log", "history"), nil},
 		{"node:node-1", shows("", "status"), []string{
 			"get secrets default/used",
 			"create events default/", "update events default/node-1", "patch events default/node-1",

@@ -421,7 +421,7 @@ func TestWarningsAreBounded(t *testing.T) {
 		fmt.Fprintf(&limits, "example.com/%d: 1, ", i)
 	}
 	a := w.post(pods, strings.Replace(pod("web", ""), `"name":"c"`, `"name":"c","resources":{"limits":`+toJSON("{"+limits.String()+"}")+`}`, 1)).ok()
-	if len(a.warnings) != 100 {
+	if len(a.warnings) != 32 {
 		t.Errorf("%d warnings", len(a.warnings))
 	}
 }
