@@ -100,14 +100,14 @@ func (s *Server) may(ctx context.Context, user User, do authorizationv1.Resource
 	return s.nodeMay(ctx, user.Node(), do)
 }
 
-// nodeMay decides what a node may beside reading: write itself, its lease, events and how the pods are that are bound to it,
-// and read their Secrets. A worker that is broken into endangers no other.
+// nodeMay decides what a node may beside reading: write its own entry's status, its lease, events, and of the pods that are
+// bound to it the status and the end, and read their Secrets. A worker that is broken into endangers no other.
 //
 // In Kubernetes: the node authorizer, which guards ConfigMaps and other nodes' pods as well, and the admission plug-in
 // NodeRestriction.
 func (s *Server) nodeMay(ctx context.Context, node string, do authorizationv1.ResourceAttributes) (bool, error) {
 	switch do.Verb + " " + path.Join(do.Resource, do.Subresource) {
-	case "create events", "update events", "patch events", "create nodes": // see readNew
+	case "create events", "update events", "patch events", "create nodes": // see checkNew
 		return true, nil
 	case "update nodes/status", "patch nodes/status":
 		return do.Name == node, nil
