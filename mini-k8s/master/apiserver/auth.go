@@ -124,10 +124,9 @@ func (s *Server) nodeMay(ctx context.Context, node string, do authorizationv1.Re
 
 // secretNames are the places where a pod names the Secrets that it uses.
 var secretNames = []string{
-	"spec.imagePullSecrets[*].name",
-	"spec.volumes[*].secret.secretName", "spec.volumes[*].projected.sources[*].secret.name",
-	"spec.containers[*].env[*].valueFrom.secretKeyRef.name", "spec.containers[*].envFrom[*].secretRef.name",
-	"spec.initContainers[*].env[*].valueFrom.secretKeyRef.name", "spec.initContainers[*].envFrom[*].secretRef.name",
+	"spec.imagePullSecrets.name", "spec.volumes.secret.secretName", "spec.volumes.projected.sources.secret.name",
+	"spec.containers.env.valueFrom.secretKeyRef.name", "spec.containers.envFrom.secretRef.name",
+	"spec.initContainers.env.valueFrom.secretKeyRef.name", "spec.initContainers.envFrom.secretRef.name",
 }
 
 // usesSecret reports whether a pod that is bound to the node uses a Secret.
@@ -136,11 +135,20 @@ func (s *Server) usesSecret(ctx context.Context, node, namespace, name string) (
 	return namespace != "" && slices.ContainsFunc(pods, func(stored store.Object) bool {
 		var pod any
 		json.Unmarshal(stored.Value, &pod) // encode wrote it
-		has := func(path, value string) bool {
-			return slices.Contains(valuesAt(pod, strings.Split(path, ".")), any(value))
-		}
-		return has("spec.nodeName", node) && slices.ContainsFunc(secretNames, func(path string) bool { return has(path, name) })
+		return stands(pod, "spec.nodeName", node) && slices.ContainsFunc(secretNames, func(path string) bool { return stands(pod, path, name) })
 	}), err
+}
+
+// stands reports whether a text stands at a path, which leads into each element of a list.
+func stands(value any, path, text string) bool {
+	switch value := value.(type) {
+	case []any:
+		return slices.ContainsFunc(value, func(element any) bool { return stands(element, path, text) })
+	case map[string]any:
+		field, rest, _ := strings.Cut(path, ".")
+		return stands(value[field], rest, text)
+	}
+	return path == "" && value == text
 }
 
 // checkNew refuses what a node may not create: another than itself, and of itself what others give it or trust it by.
