@@ -288,7 +288,7 @@ func TestRulesReviewListsWhatAUserMay(t *testing.T) {
 		hasNot     []string
 		incomplete bool
 	}{
-		{"admin", []string{"list,patch,update,watch secrets.\n", "\ncreate pods/binding.\n", " deployments.apps\n"}, nil, false},
+		{"admin", []string{"create,delete,get,list,patch,update,watch", " secrets.\n", "\ncreate pods/binding.\n", " deployments.apps\n"}, nil, false},
 		{"viewer", []string{"\nget,list,watch pods.\n", "\nget pods/log.\n", "\nget deployments/scale.apps\n", "\ncreate selfsubjectreviews.authentication.k8s.io\n"},
 			[]string{"secrets", "create pods", "patch", "update", "delete"}, false},
 		{"node:node-1", []string{"\ncreate,get,list,watch leases.coordination.k8s.io\n", "\ncreate,get,list,watch nodes.\n"}, []string{"secrets", "delete", "pods/log"}, true},
