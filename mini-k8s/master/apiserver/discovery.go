@@ -52,7 +52,7 @@ func (s *Server) serve(path string, object any) {
 
 // groupVersions returns the groups of the table and of the reviews, where the kinds of a group stand together.
 func groupVersions() (all []schema.GroupVersion) {
-	for _, kind := range slices.Concat(api.Kinds, reviews) {
+	for _, kind := range slices.Concat(api.Kinds, api.Reviews) {
 		all = append(all, kind.GroupVersion())
 	}
 	return slices.Compact(all)
@@ -85,7 +85,7 @@ func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 			list.APIResources = append(list.APIResources, resource)
 		}
 	}
-	for _, kind := range reviews {
+	for _, kind := range api.Reviews {
 		if kind.GroupVersion() == gv {
 			list.APIResources = append(list.APIResources, metav1.APIResource{Name: kind.Resource, SingularName: kind.Singular(),
 				Kind: kind.Kind, Verbs: metav1.Verbs{"create"}})
