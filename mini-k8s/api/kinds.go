@@ -2,6 +2,8 @@ package api
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -82,6 +84,16 @@ var Kinds = []*Kind{
 		GroupVersionKind: coordinationv1.SchemeGroupVersion.WithKind("Lease"), Resource: "leases", Namespaced: true,
 		Served: below("spec.", "holderIdentity leaseDurationSeconds acquireTime renewTime leaseTransitions"),
 	}, leases),
+}
+
+// Reviews are no rows of the table: they are answered with what somebody may do, or who they are, and never stored.
+var Reviews = []*Kind{
+	row(Kind{GroupVersionKind: authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"), Resource: "selfsubjectreviews"},
+		behaviour[*authenticationv1.SelfSubjectReview]{}),
+	row(Kind{GroupVersionKind: authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), Resource: "selfsubjectaccessreviews"},
+		behaviour[*authorizationv1.SelfSubjectAccessReview]{}),
+	row(Kind{GroupVersionKind: authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"), Resource: "selfsubjectrulesreviews"},
+		behaviour[*authorizationv1.SelfSubjectRulesReview]{}),
 }
 
 func core(kind string) schema.GroupVersionKind { return corev1.SchemeGroupVersion.WithKind(kind) }

@@ -212,36 +212,3 @@ func SetPodCondition(p *corev1.Pod, c corev1.PodCondition) {
 func PodFinished(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
-
-// PodSecrets returns the names of the Secrets that the pod uses.
-func PodSecrets(p *corev1.Pod) (names []string) {
-	for _, pull := range p.Spec.ImagePullSecrets {
-		names = append(names, pull.Name)
-	}
-	for _, volume := range p.Spec.Volumes {
-		if volume.Secret != nil {
-			names = append(names, volume.Secret.SecretName)
-		}
-		if volume.Projected == nil {
-			continue
-		}
-		for _, source := range volume.Projected.Sources {
-			if source.Secret != nil {
-				names = append(names, source.Secret.Name)
-			}
-		}
-	}
-	for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-		for _, from := range container.EnvFrom {
-			if from.SecretRef != nil {
-				names = append(names, from.SecretRef.Name)
-			}
-		}
-		for _, variable := range container.Env {
-			if variable.ValueFrom != nil && variable.ValueFrom.SecretKeyRef != nil {
-				names = append(names, variable.ValueFrom.SecretKeyRef.Name)
-			}
-		}
-	}
-	return names
-}

@@ -54,7 +54,7 @@ func masterDir(cCtx *cli.Context) string {
 
 func (s *session) token(args []string) error {
 	tokens := client.Of[*corev1.Secret](s.client)
-	switch what := strings.Join(args[:min(len(args), 1)], ""); {
+	switch what := s.Args().First(); {
 	case s.Duration("ttl") < 0:
 		return fmt.Errorf("--ttl %v: use a time to come, or 0 for a token that never expires", s.Duration("ttl"))
 	case s.String("user") != "":
@@ -88,7 +88,7 @@ func (s *session) print(token string, err error) error {
 	return err
 }
 
-// makeToken has the cluster know a new join token: as kubeadm does, in a Secret that has all of it but the hash of the CA.
+// makeToken has the cluster know a new join token: in a Secret, as kubeadm does; only the hash of the CA is added.
 func makeToken(ctx context.Context, c *client.Client, caPEM []byte, life time.Duration) (string, error) {
 	token, err := util.GenerateBootstrapToken()
 	if err != nil {

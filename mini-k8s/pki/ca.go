@@ -5,8 +5,8 @@
 //  1. Private keys and secrets are in files of mode 0600 and nowhere else: not in the log, not in an error.
 //  2. A worker speaks to a master only after it has compared the master's CA with the hash in its join token.
 //
-// In Kubernetes: kubeadm's certificates (several CAs, one for each job), bootstrap tokens with the hash of the CA
-// (kubeadm join --discovery-token-ca-cert-hash), and certificate requests as objects (certificates.k8s.io).
+// In Kubernetes: kubeadm's certificates (several CAs, one for each job), bootstrap tokens, to which the hash of the CA is
+// added by hand (kubeadm join --discovery-token-ca-cert-hash), and certificate requests as objects (certificates.k8s.io).
 package pki
 
 import (
@@ -137,11 +137,16 @@ func CAHash(caPEM []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Token returns a bearer token for a user, for clients that cannot show a certificate. No list of tokens is kept: one is
-// good as long as the CA is, and only another CA revokes it.
+// Token returns a bearer token for a user, for clients that cannot show a certificate: the name, and what only who has the CA's
+// key can make of it. No list of tokens is kept: one is good as long as the CA is, and only another CA revokes it.
 func (ca *CA) Token(user string) (string, error) {
-	code, err := ca.code("bearer token for " + user)
-	return base64.RawURLEncoding.EncodeToString([]byte(user)) + "." + code, err
+	key, err := ca.key.Bytes()
+	if err != nil {
+		return "", fmt.Errorf("make a bearer token for %s: %w", user, err)
+	}
+	code := hmac.New(sha256.New, key)
+	code.Write([]byte("bearer token for " + user))
+	return base64.RawURLEncoding.EncodeToString([]byte(user)) + "." + hex.EncodeToString(code.Sum(nil)), nil
 }
 
 // TokenUser returns the user that a bearer token is for, or "" if this CA has not made it.
@@ -152,17 +157,6 @@ func (ca *CA) TokenUser(token string) string {
 		return ""
 	}
 	return string(user)
-}
-
-// code returns what only who has the CA's key can make: a secret of its own for each purpose.
-func (ca *CA) code(purpose string) (string, error) {
-	key, err := ca.key.Bytes()
-	if err != nil {
-		return "", fmt.Errorf("make the secret for %s: %w", purpose, err)
-	}
-	code := hmac.New(sha256.New, key)
-	code.Write([]byte(purpose))
-	return hex.EncodeToString(code.Sum(nil)), nil
 }
 
 // same compares in a time that tells nothing about where the difference is.

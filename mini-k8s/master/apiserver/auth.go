@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -99,14 +100,14 @@ func (s *Server) may(ctx context.Context, user User, do authorizationv1.Resource
 	return s.nodeMay(ctx, user.Node(), do)
 }
 
-// nodeMay decides what a node may beside reading: write itself, its lease, events and how the pods are that are bound to it,
-// and read their Secrets. A worker that is broken into endangers no other.
+// nodeMay decides what a node may beside reading: write its own entry's status, its lease, events, and of the pods that are
+// bound to it the status and the end, and read their Secrets. A worker that is broken into endangers no other.
 //
 // In Kubernetes: the node authorizer, which guards ConfigMaps and other nodes' pods as well, and the admission plug-in
 // NodeRestriction.
 func (s *Server) nodeMay(ctx context.Context, node string, do authorizationv1.ResourceAttributes) (bool, error) {
 	switch do.Verb + " " + path.Join(do.Resource, do.Subresource) {
-	case "create events", "update events", "patch events", "create nodes": // see readNew
+	case "create events", "update events", "patch events", "create nodes": // see checkNew
 		return true, nil
 	case "update nodes/status", "patch nodes/status":
 		return do.Name == node, nil
@@ -121,15 +122,33 @@ func (s *Server) nodeMay(ctx context.Context, node string, do authorizationv1.Re
 	return false, nil
 }
 
+// secretNames are the places where a pod names the Secrets that it uses.
+var secretNames = []string{
+	"spec.imagePullSecrets.name", "spec.volumes.secret.secretName", "spec.volumes.projected.sources.secret.name",
+	"spec.containers.env.valueFrom.secretKeyRef.name", "spec.containers.envFrom.secretRef.name",
+	"spec.initContainers.env.valueFrom.secretKeyRef.name", "spec.initContainers.envFrom.secretRef.name",
+}
+
 // usesSecret reports whether a pod that is bound to the node uses a Secret.
 func (s *Server) usesSecret(ctx context.Context, node, namespace, name string) (bool, error) {
-	kind := api.KindOf[*corev1.Pod]()
-	pods, _, err := s.Store.List(ctx, keyOf(kind, namespace, ""))
+	pods, _, err := s.Store.List(ctx, keyOf(api.KindOf[*corev1.Pod](), namespace, ""))
 	return namespace != "" && slices.ContainsFunc(pods, func(stored store.Object) bool {
-		object, err := decode(kind, stored)
-		pod, _ := object.(*corev1.Pod)
-		return err == nil && pod.Spec.NodeName == node && slices.Contains(api.PodSecrets(pod), name)
+		var pod any
+		json.Unmarshal(stored.Value, &pod) // encode wrote it
+		return stands(pod, "spec.nodeName", node) && slices.ContainsFunc(secretNames, func(path string) bool { return stands(pod, path, name) })
 	}), err
+}
+
+// stands reports whether a text stands at a path, which leads into each element of a list.
+func stands(value any, path, text string) bool {
+	switch value := value.(type) {
+	case []any:
+		return slices.ContainsFunc(value, func(element any) bool { return stands(element, path, text) })
+	case map[string]any:
+		field, rest, _ := strings.Cut(path, ".")
+		return stands(value[field], rest, text)
+	}
+	return path == "" && value == text
 }
 
 // checkNew refuses what a node may not create: another than itself, and of itself what others give it or trust it by.

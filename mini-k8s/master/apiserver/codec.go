@@ -14,8 +14,6 @@ import (
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -131,9 +129,13 @@ func (bodies) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
 	if kind := api.ForGVK(gvk); kind != nil {
 		return kind.New(), nil
 	}
+	for _, review := range api.Reviews {
+		if review.Kind == gvk.Kind {
+			return review.New(), nil
+		}
+	}
 	part := map[string]runtime.Object{"DeleteOptions": &metav1.DeleteOptions{}, "Scale": &autoscalingv1.Scale{},
-		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}, "SelfSubjectReview": &authenticationv1.SelfSubjectReview{},
-		"SelfSubjectAccessReview": &authorizationv1.SelfSubjectAccessReview{}, "SelfSubjectRulesReview": &authorizationv1.SelfSubjectRulesReview{}}[gvk.Kind]
+		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]
 	if part == nil {
 		return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
 	}

@@ -65,7 +65,7 @@ func kinds(gv schema.GroupVersion) []*api.Kind {
 
 // groupVersions returns the groups and versions of all kinds, once each.
 func groupVersions() (all []schema.GroupVersion) {
-	for _, kind := range slices.Concat(api.Kinds, reviews, api.OutOfScope) {
+	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope, api.Reviews) {
 		if gv := kind.GroupVersion(); !slices.Contains(all, gv) {
 			all = append(all, gv)
 		}
@@ -103,7 +103,7 @@ func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 			list.APIResources = append(list.APIResources, resource)
 		}
 	}
-	for _, kind := range reviews {
+	for _, kind := range api.Reviews {
 		if kind.GroupVersion() == gv {
 			list.APIResources = append(list.APIResources, metav1.APIResource{Name: kind.Resource, SingularName: kind.Singular(),
 				Kind: kind.Kind, Verbs: metav1.Verbs{"create"}})
@@ -120,7 +120,8 @@ func (s *Server) openAPIRoutes() {
 		url := "/openapi/v3" + groupPath(gv)
 		documents[groupPath(gv)[1:]] = map[string]string{"serverRelativeURL": url}
 		s.answer("GET "+url, func(w http.ResponseWriter, _ *http.Request) error {
-			paths, schemas := api.OpenAPI(kinds(gv))
+			reviews := slices.DeleteFunc(slices.Clone(api.Reviews), func(k *api.Kind) bool { return k.GroupVersion() != gv })
+			paths, schemas := api.OpenAPI(append(kinds(gv), reviews...))
 			return writeJSON(w, http.StatusOK, map[string]any{"openapi": "3.0.0", "info": info, "paths": paths,
 				"components": map[string]any{"schemas": schemas}})
 		})

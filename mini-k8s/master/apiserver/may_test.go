@@ -13,6 +13,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 const (
@@ -264,6 +265,18 @@ func TestReviewsTellWhoCallsAndWhatTheyMay(t *testing.T) {
 		w.call("admin", "POST", accessReviews, body).fails(400, metav1.StatusReasonBadRequest, "exactly one of")
 	}
 	w.call("admin", "POST", accessReviews, `[]`).fails(400, metav1.StatusReasonBadRequest, "the body is not a SelfSubjectAccessReview")
+	raw, err := (&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: "pods"}}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, err := (&runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SelfSubjectAccessReview"}, Raw: raw}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := w.call("viewer", "POST", accessReviews, "k8s\x00"+string(envelope), "Content-Type: application/vnd.kubernetes.protobuf").ok(); !strings.Contains(string(a.body), `"allowed":true`) {
+		t.Errorf("in protobuf: %s", a.body)
+	}
 	w.get(accessReviews).fails(404, metav1.StatusReasonNotFound)
 }
 
@@ -288,7 +301,7 @@ func TestRulesReviewListsWhatAUserMay(t *testing.T) {
 		hasNot     []string
 		incomplete bool
 	}{
-		{"admin", []string{"list,patch,update,watch secrets.\n", "\ncreate pods/binding.\n", " deployments.apps\n"}, nil, false},
+		{"admin", []string{"create,delete,get,list,patch,update,watch", " secrets.\n", "\ncreate pods/binding.\n", " deployments.apps\n"}, nil, false},
 		{"viewer", []string{"\nget,list,watch pods.\n", "\nget pods/log.\n", "\nget deployments/scale.apps\n", "\ncreate selfsubjectreviews.authentication.k8s.io\n"},
 			[]string{"secrets", "create pods", "patch", "update", "delete"}, false},
 		{"node:node-1", []string{"\ncreate,get,list,watch leases.coordination.k8s.io\n", "\ncreate,get,list,watch nodes.\n"}, []string{"secrets", "delete", "pods/log"}, true},

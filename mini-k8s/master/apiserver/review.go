@@ -11,31 +11,21 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 )
 
-// reviews are what callers create to be told who they are and what they may do: `kubectl auth whoami`, `kubectl auth can-i`.
-// They are answered and not stored, and so have no row in the table.
+// reviewRoutes serves what callers create to be told who they are and what they may do: `kubectl auth whoami` and `can-i`.
 //
 // In Kubernetes: also reviews of others than the caller.
-var reviews = []*api.Kind{
-	{GroupVersionKind: authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"), Resource: "selfsubjectreviews"},
-	{GroupVersionKind: authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), Resource: "selfsubjectaccessreviews"},
-	{GroupVersionKind: authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"), Resource: "selfsubjectrulesreviews"},
-}
-
 func (s *Server) reviewRoutes() {
-	for _, kind := range reviews {
+	for _, kind := range api.Reviews {
 		s.handle("create", kind.Path("", "", ""), kind, "", s.review)
 	}
 	// kubectl 1.27 asks in this version, which differs in its name only.
-	s.handle("create", "/apis/authentication.k8s.io/v1beta1/selfsubjectreviews", reviews[0], "", s.review)
+	s.handle("create", "/apis/authentication.k8s.io/v1beta1/selfsubjectreviews", api.Reviews[0], "", s.review)
 }
 
 // review answers with what was sent, and its status.
 func (s *Server) review(w http.ResponseWriter, r *request) error {
-	object, err := bodies{}.New(r.kind.GroupVersionKind)
-	if err == nil {
-		object.GetObjectKind().SetGroupVersionKind(r.kind.GroupVersionKind)
-		err = r.readInto(object, "a "+r.kind.Kind)
-	}
+	object := r.kind.New()
+	err := r.readInto(object, "a "+r.kind.Kind)
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,10 @@ func (c *Controller) sweep(ctx context.Context) error {
 	tokens := client.Selection{Namespace: metav1.NamespaceSystem, Fields: "type=" + string(bootstrap.SecretTypeBootstrapToken)}
 	for ctx.Err() == nil {
 		control.Sleep(ctx, sweepEvery)
-		now := time.Now()
 		removeExpired(ctx, c.client, client.Selection{}, func(e *corev1.Event) bool {
-			return now.Sub(e.CreationTimestamp.Time) > eventLife && now.Sub(e.LastTimestamp.Time) > eventLife
+			return time.Since(e.CreationTimestamp.Time) > eventLife && time.Since(e.LastTimestamp.Time) > eventLife
 		})
-		removeExpired(ctx, c.client, tokens, func(s *corev1.Secret) bool { return secrets.HasExpired(s, now) })
+		removeExpired(ctx, c.client, tokens, func(s *corev1.Secret) bool { return secrets.HasExpired(s, time.Now()) })
 	}
 	return ctx.Err()
 }
