@@ -1,0 +1,643 @@
+package apiserver_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/client"
+	"workshop/mini-k8s/master/apiserver"
+	"workshop/mini-k8s/pki"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// site is a world that is served over the network, as the master serves it.
+type site struct {
+	*world
+	address string
+	tls     *tls.Config // of the admin
+	active  atomic.Int64
+}
+
+func (w *world) serve() *site {
+	w.t.Helper()
+	port, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.serveOn(port)
+}
+
+func (w *world) serveOn(port net.Listener) *site {
+	w.t.Helper()
+	must := func(err error) {
+		w.t.Helper()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	ca, err := pki.LoadOrCreate(w.t.TempDir())
+	must(err)
+	w.server, err = apiserver.New(w.ctx, apiserver.Config{Store: w.store, CA: ca})
+	must(err)
+	pair, err := ca.Issue("component:apiserver", "127.0.0.1")
+	must(err)
+	config, err := pki.ServerTLS(ca.CertPEM, pair)
+	must(err)
+	admin, err := ca.Issue("admin")
+	must(err)
+	s := &site{world: w}
+	s.tls, err = pki.ClientTLS(ca.CertPEM, admin)
+	must(err)
+	s.address = port.Addr().String()
+	handler := w.server.Handler()
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error)
+	go func() {
+		served <- pki.Serve(ctx, port, config, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			s.active.Add(1)
+			defer s.active.Add(-1)
+			handler.ServeHTTP(rw, r)
+		}))
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			w.t.Errorf("serve: %v", err)
+		}
+	})
+	return s
+}
+
+// browser returns a client of the HTTP version.
+func (s *site) browser(version int) *http.Client {
+	transport := &http.Transport{TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: version == 2, DisableKeepAlives: version == 1}
+	s.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// send sends a request; a body of unknown length goes in chunks.
+func (s *site) send(browser *http.Client, method, path, contentType string, body io.Reader) answer {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.ctx, method, "https://"+s.address+path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", contentType)
+	response, err := browser.Do(r)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return answer{s.t, response.StatusCode, response.Header.Values("Warning"), data}
+}
+
+// many repeats what can stand in a JSON list until the body is nearly as large as it may be.
+func many(before, element, after string) string {
+	return before + strings.Repeat(element+",", (3<<20-1000)/(len(element)+1)) + element + after
+}
+
+// numbered repeats a format with growing numbers.
+func numbered(before, format string, count int, after string) string {
+	var b strings.Builder
+	for i := range count {
+		fmt.Fprintf(&b, format, i)
+	}
+	return before + strings.TrimSuffix(b.String(), ",") + after
+}
+
+func deep(levels int, leaf string) string {
+	return strings.Repeat(`{"a":`, levels) + leaf + strings.Repeat("}", levels)
+}
+
+// TestBodyThatWouldCostTooMuchIsRefusedInWords: each row is refused with a Status, for little memory, and harms no other.
+// Every other goes over HTTP/2.
+func TestBodyThatWouldCostTooMuchIsRefusedInWords(t *testing.T) {
+	const (
+		asJSON, asYAML, asProtobuf = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
+		jsonPatch, mergePatch      = "application/json-patch+json", "application/merge-patch+json"
+		strategicPatch             = "application/strategic-merge-patch+json"
+		complex                    = "limit is 10000 values, in no more than 64 levels"
+		digits                     = "a quantity has too many digits"
+	)
+	podWith := func(spec string) string { return `{"metadata":{"name":"x"},"spec":{` + spec + `}}` }
+	cpu := func(quantity string) string {
+		return podWith(`"containers":[{"name":"c","image":"i:1","resources":{"requests":{"cpu":` + quantity + `}}}]`)
+	}
+	laughs := "a: &a [x,x,x,x,x,x,x,x,x]\n"
+	for c := 'b'; c < 'k'; c++ {
+		laughs += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 9), ","))
+	}
+	// A pod in protobuf: its spec, field 2, has containers, field 2, of no bytes.
+	containers := strings.Repeat("\x12\x00", 20_000)
+	spec := "\x12" + string([]byte{0xc0, 0xb8, 0x02}) + containers
+	protobufPod := "k8s\x00\x0a\x09\x0a\x02v1\x12\x03Pod\x12" + string([]byte{0xc4, 0xb8, 0x02}) + spec
+
+	w := newWorld(t)
+	w.post(configMaps, configMap("a", "", "k: v")).ok()
+	w.post(deployments, deployment("web", "")).ok()
+	s := w.serve()
+	browsers := []*http.Client{s.browser(1), s.browser(2)}
+	for i, row := range []struct {
+		name, method, path, contentType, body string
+		code                                  int
+		says                                  string
+	}{
+		{"over 3 MB", "POST", configMaps, asJSON, configMap("x", "", "k: "+strings.Repeat("x", 4<<20)), 413, "limit is 3145728 bytes"},
+		{"a patch over 3 MB", "PATCH", configMaps + "/a", mergePatch, `{"data":{"k":"` + strings.Repeat("x", 4<<20) + `"}}`, 413, "limit is 3145728 bytes"},
+		{"a million containers", "POST", pods, asJSON, podWith(many(`"containers":[`, `{}`, `]`)), 413, complex},
+		{"a million of null", "POST", pods, asJSON, podWith(many(`"containers":[`, `null`, `]`)), 413, complex},
+		{"20,000 containers in protobuf", "POST", pods, asProtobuf, protobufPod, 413, complex},
+		{"10,000 errors", "POST", configMaps, asJSON, numbered(`{"metadata":{"name":"x","finalizers":[`, `"_%d",`, 9_900, `]}}`), 422, "metadata.finalizers"},
+		{"JSON of 100,000 levels", "POST", configMaps, asJSON, deep(100_000, "1"), 413, complex},
+		{"lists of 100,000 levels that never end", "POST", configMaps, asJSON, strings.Repeat("[", 100_000), 413, complex},
+		{"a merge patch of 9,000 levels", "PATCH", configMaps + "/a", mergePatch, deep(9_000, `"`+strings.Repeat("x", 1<<20)+`"`), 413, complex},
+		{"a strategic patch of 9,000 levels", "PATCH", configMaps + "/a", strategicPatch, deep(9_000, "1"), 413, complex},
+		{"a strategic patch of 60,000 elements", "PATCH", deployments + "/web", strategicPatch,
+			numbered(`{"spec":{"template":{"spec":{"containers":[`, `{"name":"c%d"},`, 60_000, `]}}}}`), 413, complex},
+		{"a JSON patch of many steps", "PATCH", deployments + "/web", jsonPatch, many(`[`, `{"op":"add","path":"/spec/template/spec/containers/0","value":{}}`, `]`), 413, complex},
+		{"a JSON patch that copies a megabyte 2,000 times", "PATCH", configMaps + "/a", jsonPatch,
+			numbered(`[{"op":"add","path":"/data/x","value":"`+strings.Repeat("x", 1<<20)+`"},`, `{"op":"copy","from":"/data/x","path":"/data/y%d"},`, 2_000, `]`), 400, "copy"},
+		{"a JSON patch that doubles itself 30 times", "PATCH", configMaps + "/a", jsonPatch,
+			numbered(`[`, `{"op":"copy","from":"/data","path":"/data/y%d"},`, 30, `]`), 400, "patch cannot be applied"},
+		{"a patch that is no list", "PATCH", configMaps + "/a", jsonPatch, `{"op":"add"}`, 400, "patch cannot be applied"},
+		{"YAML with a billion laughs", "POST", configMaps, asYAML, laughs, 400, "excessive aliasing"},
+		{"YAML of a million levels", "POST", configMaps, asYAML, strings.Repeat("- ", 1<<20), 400, "not YAML"},
+		{"a tiny quantity", "POST", pods, asJSON, cpu(`"1e-999999999"`), 400, digits},
+		{"a tiny quantity that is a number", "POST", pods, asJSON, cpu(`1e-999999999`), 400, digits},
+		{"a tiny quantity in escapes, in a doubled field", "POST", pods, asJSON,
+			podWith(`"containers":[{"name":"c","image":"i:1","resources":{"\u0072equests":{"cpu":"\u0031e-999999999"},"requests":{}}}]`), 400, digits},
+		{"a tiny quantity by a patch", "PATCH", deployments + "/web", strategicPatch,
+			`{"spec":{"template":{"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"1e-999999999"}}}]}}}}`, 400, digits},
+		{"a quantity of a million digits", "POST", pods, asJSON, cpu(`"` + strings.Repeat("9", 1<<20) + `Ki"`), 400, digits},
+		{"replicas that overflow", "PATCH", deployments + "/web", mergePatch, `{"spec":{"replicas":2147483648}}`, 400, "spec.replicas of type int32"},
+		{"a port that overflows", "POST", "/api/v1/namespaces/default/services", asJSON,
+			`{"metadata":{"name":"x"},"spec":{"ports":[{"port":80,"targetPort":99999999999999999999}]}}`, 400, "cannot"},
+		{"a date that is none", "POST", "/api/v1/namespaces/default/events", asJSON, `{"metadata":{"name":"x"},"involvedObject":{"namespace":"default"},"firstTimestamp":"2026-13-45T00:00:00Z"}`, 400, "parsing time"},
+		{"a date that no year has in UTC", "POST", "/api/v1/namespaces/default/events", asJSON,
+			`{"metadata":{"name":"x"},"involvedObject":{"namespace":"default"},"firstTimestamp":"9999-12-31T23:59:59-23:59"}`, 400, "parsing time"},
+		{"annotations of 300 KB", "POST", configMaps, asJSON, configMap("x", `annotations: {a: `+strings.Repeat("x", 300<<10)+`}`, ""), 422, "metadata.annotations: Too long"},
+		{"a label in letters that look like others", "POST", configMaps, asJSON, configMap("x", `labels: {a: "аpp"}`, ""), 422, "metadata.labels"},
+		{"a name with a zero", "POST", configMaps, asJSON, `{"metadata":{"name":"a\u0000b"}}`, 422, "metadata.name"},
+		{"a name that is no UTF-8", "POST", configMaps, asJSON, "{\"metadata\":{\"name\":\"a\xff\"}}", 422, "metadata.name"},
+		{"a name of another namespace", "POST", configMaps, asJSON, `{"metadata":{"name":"../kube-system/a"}}`, 422, "metadata.name"},
+		{"a name of 10,000 letters", "POST", configMaps, asJSON, configMap(strings.Repeat("x", 10_000), "", ""), 422, "no more than 253"},
+		{"a doubled field", "POST", configMaps + "?fieldValidation=Strict", asJSON, `{"metadata":{"name":"x","name":"y"}}`, 400, "duplicate field"},
+		{"no object", "POST", configMaps, asJSON, `[]`, 400, "cannot unmarshal array"},
+		{"gzip", "POST", configMaps, "application/gzip", "\x1f\x8b\x08\x00", 415, "application/gzip"},
+		{"half an object", "POST", configMaps, asJSON, `{"metadata":`, 400, "unexpected end"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			browser := browsers[i%2]
+			s := &site{world: s.in(t), address: s.address}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			// In chunks: the server does not know how much will come.
+			a := s.send(browser, row.method, row.path, row.contentType, io.MultiReader(strings.NewReader(row.body)))
+			runtime.ReadMemStats(&after)
+			a.fails(row.code, reasonOf(row.code), row.says)
+			// This counts both sides, and all that was ever in use.
+			if used, most := after.TotalAlloc-before.TotalAlloc, uint64(30*len(row.body)+160<<20); used > most {
+				t.Errorf("%d KB of memory for %d KB", used>>10, len(row.body)>>10)
+			}
+			if len(a.body) > 64<<10 {
+				t.Errorf("%d bytes to say so: %.200s", len(a.body), a.body)
+			}
+			s.send(browser, "GET", configMaps+"/a", "", nil).ok()
+		})
+	}
+}
+
+func reasonOf(code int) metav1.StatusReason {
+	return map[int]metav1.StatusReason{400: metav1.StatusReasonBadRequest, 413: metav1.StatusReasonRequestEntityTooLarge,
+		415: metav1.StatusReasonUnsupportedMediaType, 422: metav1.StatusReasonInvalid}[code]
+}
+
+// TestNoQuantityIsReadThatWouldTakeHours: one that is makes this test wait in vain.
+func TestNoQuantityIsReadThatWouldTakeHours(t *testing.T) {
+	w := newWorld(t)
+	for _, kind := range api.Kinds {
+		for _, body := range quantitiesOf(reflect.TypeOf(kind.New()), nil) {
+			w.post(kind.Path("default", "", ""), body).fails(400, metav1.StatusReasonBadRequest, "too many digits")
+		}
+	}
+	if found := quantitiesOf(reflect.TypeOf(api.Lookup("hpa").New()), nil); len(found) < 8 {
+		t.Errorf("an autoscaler has more quantities: %v", found)
+	}
+}
+
+// quantitiesOf returns JSON of values of the type, each with a quantity in another field. A type that is in itself is not
+// looked at again.
+func quantitiesOf(of reflect.Type, in []reflect.Type) (all []string) {
+	inside := func(before string, of reflect.Type, after string, in []reflect.Type) {
+		for _, text := range quantitiesOf(of, in) {
+			all = append(all, before+text+after)
+		}
+	}
+	switch {
+	case of == reflect.TypeFor[resource.Quantity]():
+		return []string{`"1e-999999999"`}
+	case slices.Contains(in, of):
+	case of.Kind() == reflect.Pointer:
+		inside("", of.Elem(), "", in)
+	case of.Kind() == reflect.Slice:
+		inside("[", of.Elem(), "]", in)
+	case of.Kind() == reflect.Map:
+		inside(`{"x":`, of.Elem(), "}", in)
+	case of.Kind() == reflect.Struct:
+		for i := range of.NumField() {
+			field := of.Field(i)
+			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "-" {
+				inside(`{"`+name+`":`, field.Type, "}", append(in, of))
+			} else if field.Anonymous {
+				inside("", field.Type, "", append(in, of))
+			}
+		}
+	}
+	return all
+}
+
+func TestPathAndQueryTricksFindNothing(t *testing.T) {
+	w := newWorld(t)
+	w.post(configMaps, configMap("a", "", "k: v")).ok()
+	s := w.serve()
+	for _, row := range []struct {
+		path  string
+		codes []int // redirects are to what the path means
+	}{
+		{configMaps + "/../secrets", []int{301, 307}},
+		{"/api/v1//namespaces/default/configmaps", []int{301, 307}},
+		{"/api/v1/namespaces/kube-system%2f..%2fdefault/configmaps/a", []int{404}},
+		{"/api/v1/namespaces/kube-system/configmaps/..%2fdefault%2fa", []int{404}},
+		{configMaps + "/%2e%2e", []int{404}},
+		{configMaps + "/a%00", []int{404}},
+		{configMaps + "/%ff", []int{404}},
+		{configMaps + "/%zz", []int{400}},
+		{configMaps + "/A", []int{404}},
+		{configMaps + "/a/", []int{404}},
+		{configMaps + "/" + strings.Repeat("x", 10_000), []int{404}},
+		{configMaps + "?labelSelector=" + strings.Repeat("x", 1<<20), []int{431}},
+		{configMaps + "?labelSelector=a+in+(" + strings.Repeat("b,", 20_000) + "c)", []int{200}},
+		{configMaps + "?labelSelector=a+in+(", []int{400}},
+		{configMaps + `?fieldSelector=metadata.name%3D\`, []int{400}},
+		{configMaps + `?fieldSelector=data.k%3Dv`, []int{400}},
+		{configMaps + "?watch=true&timeoutSeconds=99999999999999999999", []int{400}},
+		{configMaps + "?watch=true&resourceVersion=99999999999999999999", []int{400}},
+		{"/api/v1/namespaces/default/pods/a/log?follow=maybe&tailLines=x", []int{400, 404}},
+	} {
+		t.Run(fmt.Sprintf("%.80s", row.path), func(t *testing.T) {
+			connection := s.in(t).dial(s)
+			fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nAccept: */*;q=0,\xff\r\n\r\n", row.path)
+			response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			found := false
+			for _, code := range row.codes {
+				found = found || code == response.StatusCode
+			}
+			if !found {
+				body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+				t.Errorf("got %d, want one of %v: %s", response.StatusCode, row.codes, body)
+			}
+		})
+	}
+	for name, header := range map[string]string{"one header of 1 MB": "X: " + strings.Repeat("x", 1<<20), "100,000 headers": strings.Repeat("X: y\r\n", 100_000) + "Z: z"} {
+		t.Run(name, func(t *testing.T) {
+			connection := s.in(t).dial(s)
+			go fmt.Fprintf(connection, "GET / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", header)
+			response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+				t.Errorf("got %d", response.StatusCode)
+			}
+		})
+	}
+}
+
+// dial opens a connection for HTTP/1.1 by hand.
+func (w *world) dial(s *site) net.Conn {
+	w.t.Helper()
+	connection, err := tls.Dial("tcp", s.address, s.tls)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { connection.Close() })
+	connection.SetDeadline(time.Now().Add(patience))
+	return connection
+}
+
+func TestWatchMayAskForALongTime(t *testing.T) {
+	w := newWorld(t)
+	watch := w.watch(configMaps, "resourceVersion=0&timeoutSeconds=9223372036854775807")
+	w.post(configMaps, configMap("a", "", "")).ok()
+	watch.expect("ADDED a")
+}
+
+func TestManagersAndWarningsOfOneObjectHaveAnEnd(t *testing.T) {
+	w := newWorld(t)
+	w.post(configMaps, configMap("a", "", "")).ok()
+	for i := range 30 {
+		w.call("admin", "PUT", configMaps+"/a", configMap("a", "", fmt.Sprintf(`n: "%d"`, i)), fmt.Sprintf("User-Agent: \xff%d%s", i, strings.Repeat("x", 1000))).ok()
+	}
+	for i := range 3 {
+		w.call("admin", "PUT", configMaps+"/a", configMap("a", "", fmt.Sprintf(`n: "%d"`, -i)), "User-Agent: last\xff").ok()
+	}
+	managers := w.get(configMaps + "/a").object().ManagedFields
+	if last := managers[len(managers)-1]; len(managers) != 10 || last.Manager != "last" || len(managers[0].Manager) > 128 || managers[8].Manager == "last" {
+		t.Errorf("%d managers, the last is %q", len(managers), last.Manager)
+	}
+	a := w.post(configMaps, numbered(`{"metadata":{"name":"b"}`, `,"unknown%d`+strings.Repeat("x", 2000)+`":1`, 1000, `}`)).ok()
+	if size := len(strings.Join(a.warnings, "")); len(a.warnings) == 0 || size > 20_000 {
+		t.Errorf("%d warnings, of %d bytes", len(a.warnings), size)
+	}
+}
+
+// pipes is a listener without sockets, for a bubble of testing/synctest: what nobody reads is held in no buffer.
+type pipes struct {
+	incoming chan net.Conn
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case connection := <-p.incoming:
+		return connection, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 6443} }
+
+// watchOverHTTP2 returns what a client sends to begin a watch: the preface, empty settings, and the header.
+func watchOverHTTP2(t *testing.T) string {
+	t.Helper()
+	var header, sends bytes.Buffer
+	encoder := hpack.NewEncoder(&header)
+	for _, field := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", configMaps + "?watch=true"}} {
+		encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	sends.WriteString(http2.ClientPreface)
+	framer := http2.NewFramer(&sends, nil)
+	err := errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header.Bytes(), EndHeaders: true, EndStream: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sends.String()
+}
+
+// TestClientThatNeitherSendsNorReadsIsGivenUp: the handlers of its requests end, and so does its connection.
+func TestClientThatNeitherSendsNorReadsIsGivenUp(t *testing.T) {
+	head := func(method, query string) string {
+		return fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n", method, configMaps, query)
+	}
+	large := configMap("large", "", "k: "+strings.Repeat("x", 100<<10))
+	for _, row := range []struct {
+		name, protocol, sends string
+		answered              string
+	}{
+		{"sends half a header", "http/1.1", head("GET", ""), ""},
+		{"sends half a body", "http/1.1", head("POST", "") + "Content-Length: 1000\r\n\r\n{", "the body has not come"},
+		{"reads no list", "http/1.1", head("GET", "") + "\r\n", ""},
+		{"reads no watch", "http/1.1", head("GET", "?watch=true") + "\r\n", ""},
+		{"answers no ping during its watch", "h2", watchOverHTTP2(t), "large"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.post(configMaps, large).ok()
+				w.ctx = context.Background() // the world's patience is shorter than the server's
+				port := &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
+				s := w.serveOn(port)
+				near, far := net.Pipe()
+				port.incoming <- far
+				config := s.tls.Clone()
+				config.ServerName, config.NextProtos = "127.0.0.1", []string{row.protocol}
+				connection := tls.Client(near, config)
+				defer near.Close()
+				if _, err := connection.Write([]byte(row.sends)); err != nil {
+					t.Fatal(err)
+				}
+				if row.answered != "" {
+					got, _ := io.ReadAll(connection) // until the server closes it
+					if !strings.Contains(string(got), row.answered) {
+						t.Errorf("answered %q", got)
+					}
+				}
+				time.Sleep(5 * time.Minute) // in the bubble
+				synctest.Wait()
+				if n := s.active.Load(); n != 0 {
+					t.Errorf("%d handlers wait for it", n)
+				}
+				if _, err := near.Write([]byte("x")); err == nil {
+					t.Error("its connection is open")
+				}
+			})
+		})
+	}
+}
+
+func TestWatchThatHasNothingToTellIsNotGivenUp(t *testing.T) {
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprint("HTTP/", version), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				ctx, cancel := context.WithCancel(context.Background()) // the world's patience is shorter than this silence
+				defer cancel()
+				w.ctx = ctx
+				port := &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})}
+				s := w.serveOn(port)
+				browser := s.browser(version)
+				browser.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+					near, far := net.Pipe()
+					port.incoming <- far
+					return near, nil
+				}
+				r, err := http.NewRequestWithContext(ctx, "GET", "https://"+s.address+configMaps+"?watch=true", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response, err := browser.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer response.Body.Close()
+				time.Sleep(10 * time.Minute) // in the bubble
+				w.post(configMaps, configMap("late", "", "")).ok()
+				if line, err := bufio.NewReader(response.Body).ReadString('\n'); err != nil || !strings.Contains(line, "late") || response.ProtoMajor != version {
+					t.Errorf("over %s: %q, %v", response.Proto, line, err)
+				}
+			})
+		})
+	}
+}
+
+func TestAThousandWatchersAndOneThatDoesNotReadAreToldAndWritesGoOn(t *testing.T) {
+	const watchers, changes = 1000, 5
+	w := newWorld(t)
+	w.ctx = t.Context() // with -race this takes longer than a request may
+	for i := range 8 {  // more than the buffers of a connection hold
+		name := fmt.Sprint("large-", i)
+		large := configMap(name, "namespace: kube-public", "k: "+strings.Repeat("x", 1<<20))
+		if _, err := w.store.Create(w.ctx, "configmaps/kube-public/"+name, []byte(large), "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := w.serve()
+	browser := s.browser(2)
+	open := func(path string) io.ReadCloser {
+		r, err := http.NewRequestWithContext(w.ctx, "GET", "https://"+s.address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := browser.Do(r)
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Fatalf("%v %v", response, err)
+		}
+		t.Cleanup(func() { response.Body.Close() })
+		return response.Body
+	}
+	open("/api/v1/configmaps?watch=true") // and is never read
+	revision := w.get(configMaps).object().ResourceVersion
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	bodies := make([]io.ReadCloser, watchers)
+	for i := range bodies {
+		bodies[i] = open(configMaps + "?watch=true&resourceVersion=" + revision)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (after.HeapInuse + after.StackInuse - before.HeapInuse - before.StackInuse) / watchers
+	if t.Logf("a watcher takes %d KB, of both sides", each>>10); each > 128<<10 {
+		t.Errorf("a watcher takes %d KB", each>>10)
+	}
+	for i := range changes {
+		w.post(configMaps, configMap(fmt.Sprintf("m%d", i), "", "")).ok()
+	}
+	var reading sync.WaitGroup
+	for _, body := range bodies {
+		reading.Go(func() {
+			lines := bufio.NewReader(body)
+			for i := range changes {
+				line, err := lines.ReadBytes('\n')
+				if want := fmt.Sprintf(`"name":"m%d"`, i); err != nil || !bytes.Contains(line, []byte(want)) {
+					t.Errorf("want %s, got %s, %v", want, line, err)
+					return
+				}
+			}
+		})
+	}
+	reading.Wait()
+}
+
+func TestRequestsOfOneUserAreBoundedAndHarmNoOther(t *testing.T) {
+	const watches, requests = 2000, 100
+	w := newWorld(t)
+	tokens := map[string]string{}
+	ca, err := pki.LoadOrCreate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server, err = apiserver.New(w.ctx, apiserver.Config{Store: w.store, CA: ca})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := client.InMemory(w.server.Handler())
+	for _, user := range []string{"admin", "viewer"} {
+		if tokens[user], err = ca.Token(user); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(user, path string) *http.Response {
+		r, err := http.NewRequestWithContext(w.ctx, "GET", "http://in-memory"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+tokens[user])
+		response, err := handler.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response
+	}
+	refused := func(path string) {
+		t.Helper()
+		response := get("admin", path)
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		answer{t, response.StatusCode, nil, body}.fails(429, metav1.StatusReasonTooManyRequests, "are under way", "try again later")
+		if after := response.Header.Get("Retry-After"); after != "1" {
+			t.Errorf("Retry-After: %q", after)
+		}
+	}
+	granted := func(user, path string) io.Closer {
+		t.Helper()
+		response := get(user, path)
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("%s %s: %d", user, path, response.StatusCode)
+		}
+		return response.Body
+	}
+	const watch = configMaps + "?watch=true&resourceVersion=0"
+	var bodies []io.Closer
+	for range watches {
+		bodies = append(bodies, granted("admin", watch))
+	}
+	refused(watch)
+	bodies = append(bodies, granted("viewer", watch), granted("admin", configMaps))
+	for _, body := range bodies {
+		body.Close()
+	}
+	w.post(configMaps, configMap("a", "", "")).ok() // the write shows the handlers that they have nobody
+	for ended := false; !ended; {
+		response := get("admin", watch)
+		ended = response.StatusCode == http.StatusOK
+		response.Body.Close()
+	}
+
+	let, waiting := make(chan struct{}), atomic.Int64{}
+	w.store.get = func() { waiting.Add(1); <-let }
+	var running sync.WaitGroup
+	for range requests {
+		running.Go(func() { get("admin", configMaps+"/a").Body.Close() })
+	}
+	for waiting.Load() < requests {
+		runtime.Gosched()
+	}
+	refused(configMaps)
+	granted("viewer", configMaps).Close()
+	close(let)
+	running.Wait()
+}
