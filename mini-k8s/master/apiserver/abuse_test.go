@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/protobuf/encoding/protowire"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -152,10 +153,15 @@ func TestBodyThatWouldCostTooMuchIsRefusedInWords(t *testing.T) {
 	for c := 'b'; c < 'k'; c++ {
 		laughs += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 9), ","))
 	}
-	// A pod in protobuf: its spec, field 2, has containers, field 2, of no bytes.
-	containers := strings.Repeat("\x12\x00", 20_000)
-	spec := "\x12" + string([]byte{0xc0, 0xb8, 0x02}) + containers
-	protobufPod := "k8s\x00\x0a\x09\x0a\x02v1\x12\x03Pod\x12" + string([]byte{0xc4, 0xb8, 0x02}) + spec
+	// field is one of protobuf, whose value is text, bytes, or what is in a message.
+	field := func(number protowire.Number, values ...string) string {
+		tag := protowire.AppendTag(nil, number, protowire.BytesType)
+		return string(protowire.AppendString(tag, strings.Join(values, "")))
+	}
+	protobufPod := func(containers string) string {
+		return "k8s\x00" + field(1, field(1, "v1"), field(2, "Pod")) + field(2, field(2, containers))
+	}
+	requests := field(2, field(8, field(2, field(1, "cpu"), field(2, field(1, "1e-999999999")))))
 
 	w := newWorld(t)
 	w.post(configMaps, configMap("a", "", "k: v")).ok()
@@ -171,7 +177,10 @@ func TestBodyThatWouldCostTooMuchIsRefusedInWords(t *testing.T) {
 		{"a patch over 3 MB", "PATCH", configMaps + "/a", mergePatch, `{"data":{"k":"` + strings.Repeat("x", 4<<20) + `"}}`, 413, "limit is 3145728 bytes"},
 		{"a million containers", "POST", pods, asJSON, podWith(many(`"containers":[`, `{}`, `]`)), 413, complex},
 		{"a million of null", "POST", pods, asJSON, podWith(many(`"containers":[`, `null`, `]`)), 413, complex},
-		{"20,000 containers in protobuf", "POST", pods, asProtobuf, protobufPod, 413, complex},
+		{"a million containers in protobuf", "POST", pods, asProtobuf, protobufPod(strings.Repeat("\x12\x00", 1<<20)), 413, complex},
+		{"a tiny quantity in protobuf", "POST", pods, asProtobuf, protobufPod(requests), 400, digits},
+		{"a JSON patch that multiplies a list", "PATCH", configMaps + "/a", jsonPatch,
+			numbered(`[{"op":"add","path":"/x","value":[0`+strings.Repeat(",0", 4000)+`]},`, `{"op":"copy","from":"/x","path":"/y%d"},`, 4, `]`), 413, complex},
 		{"10,000 errors", "POST", configMaps, asJSON, numbered(`{"metadata":{"name":"x","finalizers":[`, `"_%d",`, 9_900, `]}}`), 422, "metadata.finalizers"},
 		{"JSON of 100,000 levels", "POST", configMaps, asJSON, deep(100_000, "1"), 413, complex},
 		{"lists of 100,000 levels that never end", "POST", configMaps, asJSON, strings.Repeat("[", 100_000), 413, complex},
@@ -190,7 +199,7 @@ func TestBodyThatWouldCostTooMuchIsRefusedInWords(t *testing.T) {
 		{"a tiny quantity", "POST", pods, asJSON, cpu(`"1e-999999999"`), 400, digits},
 		{"a tiny quantity that is a number", "POST", pods, asJSON, cpu(`1e-999999999`), 400, digits},
 		{"a tiny quantity in escapes, in a doubled field", "POST", pods, asJSON,
-			podWith(`"containers":[{"name":"c","image":"i:1","resources":{"\u0072equests":{"cpu":"\u0031e-999999999"},"requests":{}}}]`), 400, digits},
+			podWith(`"containers":[{"name":"c","image":"i:1","resources":{"\u0072equests":{"cpu":"1e-999\u003999\u003999\u003999"},"requests":{}}}]`), 400, digits},
 		{"a tiny quantity by a patch", "PATCH", deployments + "/web", strategicPatch,
 			`{"spec":{"template":{"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"1e-999999999"}}}]}}}}`, 400, digits},
 		{"a quantity of a million digits", "POST", pods, asJSON, cpu(`"` + strings.Repeat("9", 1<<20) + `Ki"`), 400, digits},
@@ -355,6 +364,18 @@ func (w *world) dial(s *site) net.Conn {
 	return connection
 }
 
+func TestObjectDoesNotGrowLargerThanABody(t *testing.T) {
+	w := newWorld(t)
+	w.post(deployments, deployment("web", "")).ok()
+	add := func() answer {
+		return w.patch("json", deployments+"/web", `[{"op":"add","path":"/spec/template/spec/containers/0/args/-","value":"`+strings.Repeat("x", 2<<20)+`"}]`)
+	}
+	w.patch("merge", deployments+"/web", `{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"i:1","args":["x"]}]}}}}`).ok()
+	add().ok()
+	add().fails(413, metav1.StatusReasonRequestEntityTooLarge, "limit is 3145728 bytes")
+	w.patch("merge", deployments+"/web", `{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"i:1"}]}}}}`).ok()
+}
+
 func TestWatchMayAskForALongTime(t *testing.T) {
 	w := newWorld(t)
 	watch := w.watch(configMaps, "resourceVersion=0&timeoutSeconds=9223372036854775807")
@@ -422,6 +443,7 @@ func TestClientThatNeitherSendsNorReadsIsGivenUp(t *testing.T) {
 	head := func(method, query string) string {
 		return fmt.Sprintf("%s %s%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n", method, configMaps, query)
 	}
+	const given = 5 * time.Minute // in the bubble
 	large := configMap("large", "", "k: "+strings.Repeat("x", 100<<10))
 	for _, row := range []struct {
 		name, protocol, sends string
@@ -450,12 +472,13 @@ func TestClientThatNeitherSendsNorReadsIsGivenUp(t *testing.T) {
 					t.Fatal(err)
 				}
 				if row.answered != "" {
-					got, _ := io.ReadAll(connection) // until the server closes it
-					if !strings.Contains(string(got), row.answered) {
-						t.Errorf("answered %q", got)
+					connection.SetReadDeadline(time.Now().Add(given))
+					got, err := io.ReadAll(connection) // until the server closes it
+					if err != nil || !strings.Contains(string(got), row.answered) {
+						t.Errorf("answered %q, and then %v", got, err)
 					}
 				}
-				time.Sleep(5 * time.Minute) // in the bubble
+				time.Sleep(given)
 				synctest.Wait()
 				if n := s.active.Load(); n != 0 {
 					t.Errorf("%d handlers wait for it", n)
