@@ -9,7 +9,7 @@ HOLLOW := $(findstring hollow,$(ARGS))
 SUDO   := $(if $(HOLLOW),,$(shell [ "$$(id -u)" = 0 ] || echo sudo))
 NEEDS  := $(if $(HOLLOW),build,docker)
 
-.PHONY: help up down build test bench crash docker clean
+.PHONY: help up down build test bench fuzz crash docker clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ bench: ## measure: times, memory, and ratios to peers in the same run
 	$(GO) test -run '^$$' -bench Master -benchtime 1x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench API -benchtime 500x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench . ./mini-k8s/master/store
+
+fuzz: ## look for requests that the API server fails at, 30 seconds each; what it finds stays as a test
+	for target in Object Patch Path Selector; do $(GO) test -run '^$$' -fuzz "^Fuzz$$target\$$" -fuzztime 30s ./mini-k8s/master/apiserver || exit 1; done
+	$(GO) test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 30s ./mini-k8s/master/store
 
 crash: ## kill -9 the store in a write load, 50 times
 	MINI_K8S_CRASH_ROUNDS=50 $(GO) test -run Crash -v -count 1 -timeout 30m ./mini-k8s/master/store

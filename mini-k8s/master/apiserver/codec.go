@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -83,7 +84,7 @@ const protobufType = "application/vnd.kubernetes.protobuf"
 
 // body returns a request's body as JSON.
 func (r *request) body() ([]byte, error) {
-	body, err := io.ReadAll(r.Body)
+	body, err := r.read()
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +110,15 @@ func (r *request) body() ([]byte, error) {
 		return nil, unsupportedMediaType(contentType, "application/json, application/yaml, "+protobufType)
 	}
 	return body, checkShape(body)
+}
+
+// read returns a request's body as it is.
+func (r *request) read() ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if tooLarge := new(http.MaxBytesError); err != nil && !errors.As(err, &tooLarge) {
+		err = badRequest("the body has not come: %v", err)
+	}
+	return body, err
 }
 
 func (r *request) contentType() string {

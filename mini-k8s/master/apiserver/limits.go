@@ -42,7 +42,7 @@ func (f *inFlight) begin(user User, r *http.Request) (done func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.requests[of] >= most {
-		return nil, apierrors.NewTooManyRequests(fmt.Sprintf("%d requests of %s are under way", most, user), 1)
+		return nil, apierrors.NewTooManyRequests(fmt.Sprintf("%d requests of %s are under way, try again later", most, user), 1)
 	}
 	f.requests[of]++
 	return func() {
@@ -54,10 +54,7 @@ func (f *inFlight) begin(user User, r *http.Request) (done func(), err error) {
 
 // timedWriter gives up on a client that does not read. The time counts only while something is written: over HTTP/2 a
 // deadline that passes ends a stream even if nothing waits to be written to it.
-type timedWriter struct {
-	http.ResponseWriter
-	patience time.Duration
-}
+type timedWriter struct{ http.ResponseWriter }
 
 func (w timedWriter) Write(data []byte) (n int, err error) {
 	w.inTime(func(*http.ResponseController) { n, err = w.ResponseWriter.Write(data) })
@@ -72,7 +69,7 @@ func (w timedWriter) FlushError() (err error) {
 
 func (w timedWriter) inTime(write func(*http.ResponseController)) {
 	control := http.NewResponseController(w.ResponseWriter)
-	control.SetWriteDeadline(time.Now().Add(w.patience))
+	control.SetWriteDeadline(time.Now().Add(patience))
 	write(control)
 	control.SetWriteDeadline(time.Time{})
 }

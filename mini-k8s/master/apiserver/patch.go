@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 
@@ -23,7 +22,7 @@ func init() { jsonpatch.AccumulatedCopySizeLimit = maxBody }
 // patch changes an object, or the part that is the subresource, as a patch says. A patch without a resourceVersion
 // applies to whatever is there; one with another than the current is a conflict, perhaps on a second try only.
 func (s *Server) patch(w http.ResponseWriter, r *request) error {
-	patch, err := io.ReadAll(r.Body)
+	patch, err := r.read()
 	if err == nil {
 		err = checkShape(patch)
 	}
@@ -50,6 +49,11 @@ func (s *Server) patch(w http.ResponseWriter, r *request) error {
 
 // applyPatch returns the JSON that the patch makes of the JSON before, which is that of an object like the one given.
 func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object) (after []byte, err error) {
+	defer func() {
+		if failure := recover(); failure != nil { // what the libraries do with some patches, such as a test of the whole
+			err = badRequest("the patch cannot be applied: %v", failure)
+		}
+	}()
 	switch patchType {
 	case types.JSONPatchType:
 		var operations jsonpatch.Patch

@@ -13,7 +13,6 @@
 package apiserver
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,8 +44,6 @@ type Config struct {
 	CA *pki.CA
 	// Kubelet calls the kubelets, for logs.
 	Kubelet *http.Client
-	// Patience is how long a client may take to send a body, or to take what is written to it; a default if 0.
-	Patience time.Duration
 }
 
 // Server answers requests. It is safe for concurrent use.
@@ -58,9 +55,7 @@ type Server struct {
 
 // New returns a server over a store, with the namespaces that every cluster has.
 func New(ctx context.Context, config Config) (*Server, error) {
-	config.Patience = cmp.Or(config.Patience, patience)
-	s := &Server{Config: config, mux: http.NewServeMux(),
-		flying: inFlight{requests: map[userRequests]int{}}}
+	s := &Server{Config: config, mux: http.NewServeMux(), flying: inFlight{requests: map[userRequests]int{}}}
 	if !s.ServiceCIDR.IsValid() {
 		s.ServiceCIDR = netip.MustParsePrefix(DefaultServiceCIDR)
 	}
@@ -162,9 +157,9 @@ func (s *Server) answer(pattern string, handler func(http.ResponseWriter, *http.
 // Handler returns the server for requests from the network: it finds out who is calling.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w = timedWriter{w, s.Patience}
+		w = timedWriter{w}
 		if r.ContentLength != 0 {
-			http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Patience))
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
 		}
 		user, err := s.authenticate(r)
 		if err == nil {

@@ -28,7 +28,7 @@ var (
 
 // quantityFields are those that are quantities, or have some in them.
 var quantityFields = map[string]bool{"limits": true, "requests": true, "capacity": true, "allocatable": true, "allocatedResources": true,
-	"overhead": true, "sizeLimit": true, "divisor": true, "target": true, "current": true}
+	"overhead": true, "sizeLimit": true, "divisor": true, "quantity": true, "tolerance": true, "target": true, "current": true}
 
 // checkShape refuses JSON that would take too much to decode. JSON that is none is left to who decodes it.
 func checkShape(text []byte) error {
