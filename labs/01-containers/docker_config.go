@@ -51,7 +51,7 @@ func containerName(pod *corev1.Pod, name string, attempt int) string {
 	return fmt.Sprintf("mini-k8s_%s_%s_%s_%s_%d", name, pod.Name, pod.Namespace, pod.UID, attempt)
 }
 
-// sandboxConfig describes the pause container. Hostname and ports go here: Docker refuses them on a container that
+// sandboxConfig describes the pause container. Hostname, ports and DNS go here: Docker refuses them on a container that
 // joins the network of another.
 func (d *Docker) sandboxConfig(pod *corev1.Pod) (*container.Config, *container.HostConfig) {
 	config := &container.Config{Image: images.Pause.Name, Labels: d.labels(pod, kindSandbox)}
@@ -61,8 +61,21 @@ func (d *Docker) sandboxConfig(pod *corev1.Pod) (*container.Config, *container.H
 		config.Hostname = hostname[:min(len(hostname), 63)] // as Linux and DNS want it
 		config.ExposedPorts, host.PortBindings = hostPorts(pod)
 		host.NetworkMode = container.NetworkMode(d.options.Network)
+		d.resolve(pod, host)
 	}
 	return config, host
+}
+
+// resolve says whom a pod asks for names. Docker's own server, which the pod sees, passes on what it does not know. A name
+// with fewer than five dots is looked for in the pod's namespace and in the cluster first.
+func (d *Docker) resolve(pod *corev1.Pod, host *container.HostConfig) {
+	if d.options.DNS == nil || pod.Spec.DNSPolicy == corev1.DNSDefault {
+		return
+	}
+	if dns := d.options.DNS(); dns != nil {
+		host.DNS, host.DNSOptions = []string{dns.Server}, []string{"ndots:5"}
+		host.DNSSearch = []string{pod.Namespace + ".svc." + dns.Domain, "svc." + dns.Domain, dns.Domain}
+	}
 }
 
 // hostPorts returns what is to be reached through the node's own address.

@@ -42,6 +42,9 @@ type Store interface {
 	// List returns the objects whose keys begin with prefix, ordered by key, and the revision of the store at
 	// which they were read: a Watch after it misses nothing.
 	List(ctx context.Context, prefix string) ([]Object, int64, error)
+	// ListAt is List as of an earlier revision, or of Oldest, and returns which that was. It fails with ErrCompacted
+	// when the state is no longer known, and with ErrFuture when the store has not reached the revision yet.
+	ListAt(ctx context.Context, prefix string, revision int64) ([]Object, int64, error)
 	// Create adds an object and returns its revision, or ErrExists.
 	Create(ctx context.Context, key string, value []byte, who string) (int64, error)
 	// Update replaces an object whose revision is expected, or fails with ErrNotFound or ErrConflict.
@@ -59,7 +62,10 @@ type Store interface {
 	Close() error
 }
 
-// Object is the current state of a key.
+// Oldest stands for the earliest revision of which the state is known: a Watch after it tells all that is in the log.
+const Oldest = -1
+
+// Object is the state of a key.
 type Object struct {
 	Key      string
 	Value    []byte

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
-	"slices"
 	"strings"
 
 	"workshop/mini-k8s/master/store"
@@ -18,15 +16,23 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
+const (
+	maxWarning  = 512 // bytes of each
+	maxWarnings = 32
+)
+
 // respond answers with an object as it is stored, or the part of it that the subresource shows.
 func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) error {
-	for _, text := range r.warnings {
-		// kubectl finds and prints them there (KEP-1693). Control characters alone are refused.
-		if header, err := utilnet.NewWarningHeader(299, "", text); err == nil {
+	for _, text := range r.warnings[:min(len(r.warnings), maxWarnings)] {
+		// kubectl finds and prints them there (KEP-1693). Control characters alone are refused. A header has an end.
+		if header, err := utilnet.NewWarningHeader(299, "", strings.ToValidUTF8(text[:min(len(text), maxWarning)], "")); err == nil {
 			w.Header().Add("Warning", header)
 		}
 	}
 	if r.subresource != "scale" {
+		if r.wantsMetadata() {
+			stored = withoutContent(stored)
+		}
 		return writeJSON(w, code, appendJSON(nil, stored))
 	}
 	object, err := decode(r.kind, stored)
@@ -83,7 +89,9 @@ func writeError(w http.ResponseWriter, err error) {
 	case errors.Is(err, store.ErrCompacted):
 		status = apierrors.NewResourceExpired(err.Error())
 	case errors.Is(err, store.ErrFuture):
-		status = apierrors.NewTimeoutError("Too large resource version: "+err.Error(), 1)
+		ahead := apierrors.NewTimeoutError("Too large resource version: "+err.Error(), 1)
+		ahead.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+		status = ahead
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		status = apierrors.NewTimeoutError(err.Error(), 1)
 	default:
@@ -91,6 +99,9 @@ func writeError(w http.ResponseWriter, err error) {
 		status = apierrors.NewInternalError(err)
 	}
 	body := statusOf(status)
+	if body.Code == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", fmt.Sprint(body.Details.RetryAfterSeconds)) // clients of Go do
+	}
 	writeJSON(w, int(body.Code), body)
 }
 
@@ -98,46 +109,4 @@ func statusOf(err apierrors.APIStatus) metav1.Status {
 	status := err.Status()
 	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
 	return status
-}
-
-// warnUnserved adds a warning for each field in an object's JSON that is kept but not acted on. What the object had
-// before the request, if it was there, is not mentioned again.
-func (r *request) warnUnserved(before, after []byte) {
-	if len(r.kind.Unserved) == 0 {
-		return
-	}
-	var had, has any
-	json.Unmarshal(before, &had) // may be nil
-	json.Unmarshal(after, &has)  // readObject has read it already
-	for _, text := range slices.Sorted(slices.Values(r.kind.Unserved)) {
-		path := strings.Split(text, ".")
-		if now := valuesAt(has, path); len(now) > 0 && !reflect.DeepEqual(now, valuesAt(had, path)) {
-			r.warnings = append(r.warnings, text+": this field is stored, but nothing acts on it in this version of mini-k8s")
-		}
-	}
-}
-
-// valuesAt returns what stands at the path; "containers[*]" means in each element of the list. Empty lists and
-// objects do not count.
-func valuesAt(value any, path []string) []any {
-	list, isList := value.([]any)
-	object, isObject := value.(map[string]any)
-	switch {
-	case value == nil, isList && len(list) == 0, isObject && len(object) == 0:
-		return nil
-	case len(path) == 0:
-		return []any{value}
-	case !isObject:
-		return nil
-	}
-	name, every := strings.CutSuffix(path[0], "[*]")
-	if !every {
-		return valuesAt(object[name], path[1:])
-	}
-	var all []any
-	elements, _ := object[name].([]any)
-	for _, element := range elements {
-		all = append(all, valuesAt(element, path[1:])...)
-	}
-	return all
 }

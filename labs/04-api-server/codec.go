@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -83,27 +84,41 @@ const protobufType = "application/vnd.kubernetes.protobuf"
 
 // body returns a request's body as JSON.
 func (r *request) body() ([]byte, error) {
-	body, err := io.ReadAll(r.Body)
+	body, err := r.read()
 	if err != nil {
 		return nil, err
 	}
 	switch contentType := r.contentType(); {
 	case contentType == "", contentType == "application/json", len(body) == 0:
-		return body, nil
 	case contentType == protobufType:
 		// What clients of Go send unasked. Answers are JSON, which they take as well.
+		if err := checkMessage(bytes.TrimPrefix(body, []byte("k8s\x00")), new(int), 0); err != nil {
+			return nil, err
+		}
 		object, _, err := protobuf.NewSerializer(bodies{}, nil).Decode(body, nil, nil)
+		if err == nil {
+			body, err = json.Marshal(object) // fails if a field has a value that JSON cannot say
+		}
 		if err != nil {
 			return nil, badRequest("the body is not an object in protobuf: %v", err)
 		}
-		return json.Marshal(object)
 	case strings.HasSuffix(contentType, "yaml"):
 		if body, err = yaml.YAMLToJSON(body); err != nil {
 			return nil, badRequest("the body is not YAML: %v", err)
 		}
-		return body, nil
+	default:
+		return nil, unsupportedMediaType(contentType, "application/json, application/yaml, "+protobufType)
 	}
-	return nil, unsupportedMediaType(r.contentType(), "application/json, application/yaml, "+protobufType)
+	return body, checkShape(body)
+}
+
+// read returns a request's body as it is.
+func (r *request) read() ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if tooLarge := new(http.MaxBytesError); err != nil && !errors.As(err, &tooLarge) {
+		err = badRequest("the body has not come: %v", err)
+	}
+	return body, err
 }
 
 func (r *request) contentType() string {
@@ -116,13 +131,18 @@ func unsupportedMediaType(got, want string) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", text, 0, false)
 }
 
-// bodies makes an empty object of what a client may send: a kind of the table, or what a subresource takes.
+// bodies makes an empty object of what a client may send: a kind of the table, a review, or what a subresource takes.
 type bodies struct{}
 
 // New implements runtime.ObjectCreater.
 func (bodies) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
 	if kind := api.ForGVK(gvk); kind != nil {
 		return kind.New(), nil
+	}
+	for _, review := range api.Reviews {
+		if review.Kind == gvk.Kind {
+			return review.New(), nil
+		}
 	}
 	part := map[string]runtime.Object{"DeleteOptions": &metav1.DeleteOptions{}, "Scale": &autoscalingv1.Scale{},
 		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]

@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 
@@ -17,10 +16,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
 
+// A patch in JSON can copy what it has copied; how much is a variable of the whole program there.
+func init() { jsonpatch.AccumulatedCopySizeLimit = maxBody }
+
 // patch changes an object, or the part that is the subresource, as a patch says. A patch without a resourceVersion
 // applies to whatever is there; one with another than the current is a conflict, perhaps on a second try only.
 func (s *Server) patch(w http.ResponseWriter, r *request) error {
-	patch, err := io.ReadAll(r.Body)
+	patch, err := r.read()
+	if err == nil {
+		err = checkShape(patch)
+	}
 	if err != nil {
 		return err
 	}
@@ -38,12 +43,17 @@ func (s *Server) patch(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return nil, err
 		}
-		return r.accept(after, before, current)
+		return r.accept(after, current)
 	})
 }
 
 // applyPatch returns the JSON that the patch makes of the JSON before, which is that of an object like the one given.
 func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object) (after []byte, err error) {
+	defer func() {
+		if failure := recover(); failure != nil { // what the libraries do with some patches, such as a test of the whole
+			err = badRequest("the patch cannot be applied: %v", failure)
+		}
+	}()
 	switch patchType {
 	case types.JSONPatchType:
 		var operations jsonpatch.Patch
@@ -61,12 +71,11 @@ func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object
 	if err != nil {
 		return nil, badRequest("the patch cannot be applied: %v", err)
 	}
-	return after, nil
+	return after, checkShape(after)
 }
 
-// accept returns the current object with what the client may change as it stands in the body. It warns of fields that
-// nothing acts on, except those that the JSON before the change had already.
-func (r *request) accept(body, before []byte, current api.Object) (api.Object, error) {
+// accept returns the current object with what the client may change as it stands in the body.
+func (r *request) accept(body []byte, current api.Object) (api.Object, error) {
 	sent := r.empty()
 	if err := r.readObject(body, sent); err != nil {
 		return nil, err
@@ -75,6 +84,7 @@ func (r *request) accept(body, before []byte, current api.Object) (api.Object, e
 	if err := r.checkIdentity(current, &uid, &revision); err != nil {
 		return nil, err
 	}
+	r.kind.Default(current) // an older version may have stored it, with fewer defaults: they are no changes
 	o := current.DeepCopyObject().(api.Object)
 	switch r.subresource {
 	case "scale":
@@ -82,7 +92,7 @@ func (r *request) accept(body, before []byte, current api.Object) (api.Object, e
 	case "status":
 		r.kind.CopyStatus(sent, o)
 	default:
-		r.warnUnserved(before, body)
+		r.warnings = append(r.warnings, r.kind.Warnings(sent, current)...)
 		o = sent
 		r.keep(current, o)
 	}
@@ -118,5 +128,8 @@ func (r *request) keep(current, o api.Object) {
 	r.kind.CopyStatus(current, o)
 	if ns, ok := o.(*corev1.Namespace); ok && r.subresource != "finalize" {
 		ns.Spec.Finalizers = current.(*corev1.Namespace).Spec.Finalizers
+	}
+	if service, ok := o.(*corev1.Service); ok {
+		api.KeepAddresses(&service.Spec, &current.(*corev1.Service).Spec)
 	}
 }

@@ -18,7 +18,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
+	"strings"
+	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
@@ -27,7 +30,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // maxBody bounds what a client may send, in bytes: as much as the real API server takes.
@@ -36,6 +38,8 @@ const maxBody = 3 << 20
 // Config is what a server is made of.
 type Config struct {
 	Store store.Store
+	// ServiceCIDR is the range of the services' cluster IPs, DefaultServiceCIDR if zero.
+	ServiceCIDR netip.Prefix
 	// CA signs the certificates of workers that join.
 	CA *pki.CA
 	// Kubelet calls the kubelets, for logs.
@@ -45,12 +49,16 @@ type Config struct {
 // Server answers requests. It is safe for concurrent use.
 type Server struct {
 	Config
-	mux *http.ServeMux
+	mux    *http.ServeMux
+	flying inFlight
 }
 
 // New returns a server over a store, with the namespaces that every cluster has.
 func New(ctx context.Context, config Config) (*Server, error) {
-	s := &Server{Config: config, mux: http.NewServeMux()}
+	s := &Server{Config: config, mux: http.NewServeMux(), flying: inFlight{requests: map[userRequests]int{}}}
+	if !s.ServiceCIDR.IsValid() {
+		s.ServiceCIDR = netip.MustParsePrefix(DefaultServiceCIDR)
+	}
 	s.routes()
 	kind := api.KindOf[*corev1.Namespace]()
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
@@ -71,6 +79,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 func (s *Server) routes() {
 	s.discoveryRoutes()
 	s.openAPIRoutes()
+	s.reviewRoutes()
 	s.mux.HandleFunc("GET /healthz", ok)
 	s.mux.HandleFunc("GET /livez", ok)
 	s.answer("GET /readyz", s.ready)
@@ -80,9 +89,10 @@ func (s *Server) routes() {
 		// The path of a kind with {namespace} and {name} in it is the pattern for its requests.
 		collection, object := kind.Path("{namespace}", "", ""), kind.Path("{namespace}", "{name}", "")
 		if kind.Namespaced {
-			s.handle("list", kind.Path("", "", ""), kind, "", s.list)
+			s.handle("list", kind.Path("", "", ""), kind, "", s.collection)
+			s.handle("deletecollection", collection, kind, "", s.deleteCollection)
 		}
-		s.handle("list", collection, kind, "", s.list)
+		s.handle("list", collection, kind, "", s.collection)
 		s.handle("create", collection, kind, "", s.create)
 		s.handle("get", object, kind, "", s.get)
 		s.handle("update", object, kind, "", s.update)
@@ -94,13 +104,12 @@ func (s *Server) routes() {
 			}
 		}
 	}
-	s.answer("/", func(_ http.ResponseWriter, r *http.Request) error {
-		return apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true)
-	})
+	s.unservedRoutes()
 }
 
 // methods are the HTTP methods of the verbs.
-var methods = map[string]string{"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+var methods = map[string]string{"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE",
+	"deletecollection": "DELETE"}
 
 // request is an HTTP request to a resource, with what its path says.
 type request struct {
@@ -125,6 +134,13 @@ func (s *Server) handle(verb, path string, kind *api.Kind, subresource string, h
 		if err := s.authorize(req); err != nil {
 			return err
 		}
+		accept := r.Header.Get("Accept")
+		if accept != "" && !strings.Contains(accept, "json") && !strings.Contains(accept, "/*") && subresource != "log" {
+			return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, verb, kind.GroupResource(), req.name, "answers are application/json", 0, false)
+		}
+		if verb == "list" && req.wantsMetadata() {
+			return s.listMetadata(w, req)
+		}
 		return req.explain(handler(w, req))
 	})
 }
@@ -141,12 +157,21 @@ func (s *Server) answer(pattern string, handler func(http.ResponseWriter, *http.
 // Handler returns the server for requests from the network: it finds out who is calling.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w = timedWriter{w}
+		if r.ContentLength != 0 {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
+		}
 		user, err := s.authenticate(r)
+		if err == nil {
+			var done func()
+			if done, err = s.flying.begin(user, r); err == nil {
+				defer done()
+				s.As(user).ServeHTTP(w, r)
+			}
+		}
 		if err != nil {
 			writeError(w, err)
-			return
 		}
-		s.As(user).ServeHTTP(w, r)
 	})
 }
 

@@ -61,3 +61,35 @@ func (r *request) rowObject(o api.Object) ([]byte, error) {
 	partial := metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}
 	return json.Marshal(metav1.PartialObjectMetadata{TypeMeta: partial, ObjectMeta: metadata})
 }
+
+var metadataOnly = &api.Kind{GroupVersionKind: metav1.SchemeGroupVersion.WithKind("PartialObjectMetadata")}
+
+// wantsMetadata reports whether the client asks for metadata instead of objects, as client-go's metadata client does.
+func (r *request) wantsMetadata() bool {
+	return strings.Contains(r.Header.Get("Accept"), "json;as=PartialObjectMetadata")
+}
+
+// listMetadata is list for such a client.
+func (s *Server) listMetadata(w http.ResponseWriter, r *request) error {
+	if options, selected, err := r.readOptions(); err == nil && options.Watch {
+		return s.watch(w, r, options, selected)
+	}
+	objects, revision, err := s.selected(r)
+	if err != nil {
+		return err
+	}
+	partial := make([]store.Object, len(objects))
+	for i, o := range objects {
+		partial[i] = withoutContent(o)
+	}
+	return writeJSON(w, http.StatusOK, listJSON(metadataOnly, partial, revision))
+}
+
+// withoutContent returns the metadata of a stored object, as if that was stored.
+func withoutContent(o store.Object) store.Object {
+	var partial metav1.PartialObjectMetadata
+	json.Unmarshal(o.Value, &partial) // encode has written it
+	partial.SetGroupVersionKind(metadataOnly.GroupVersionKind)
+	o.Value, _ = json.Marshal(partial)
+	return o
+}

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -236,9 +237,12 @@ func importName(spec *ast.ImportSpec) string {
 	if spec.Name != nil {
 		return spec.Name.Name
 	}
-	path := strings.Trim(spec.Path.Value, `"`)
+	path := majorVersion.ReplaceAllString(strings.Trim(spec.Path.Value, `"`), "")
 	return path[strings.LastIndex(path, "/")+1:]
 }
+
+// majorVersion ends the path of a package that has another name: "math/rand/v2" is rand.
+var majorVersion = regexp.MustCompile(`/v\d+$`)
 
 // Tasks returns the names of the functions that a lab asks for, by task.
 func Tasks(root string, l Lab) ([][]string, error) {

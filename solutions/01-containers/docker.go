@@ -39,7 +39,12 @@ type Options struct {
 	Cluster, Node string
 	// Network is the Docker network of the pods (package network makes it).
 	Network string
+	// DNS is who resolves names for pods with the policy ClusterFirst; nil for Docker's own way.
+	DNS func() *DNS
 }
+
+// DNS says where a node's pods ask for names.
+type DNS struct{ Server, Domain string }
 
 // NewDocker returns the runtime of one node. The client stays the caller's to close, after the last call.
 func NewDocker(docker *client.Client, options Options) *Docker {

@@ -15,6 +15,9 @@ const (
 	selectObject  = `SELECT revision, value FROM changes WHERE revision = (SELECT revision FROM objects WHERE key = ?)`
 	selectObjects = `SELECT o.key, o.revision, c.value FROM objects o JOIN changes c ON c.revision = o.revision
 		WHERE o.key >= ? AND o.key < ? ORDER BY o.key`
+	// selectObjectsAt finds the newest change of each key up to a revision, unless that deleted it.
+	selectObjectsAt = `SELECT key, revision, value FROM changes WHERE value IS NOT NULL AND revision IN
+		(SELECT max(revision) FROM changes WHERE revision <= ? AND key >= ? AND key < ? GROUP BY key) ORDER BY key`
 	selectChanges = `SELECT c.revision, c.key, c.value, p.value, c.at, c.who
 		FROM changes c LEFT JOIN changes p ON p.revision = c.previous
 		WHERE c.revision > ? AND c.key >= ? AND c.key < ? ORDER BY c.revision LIMIT ?`
@@ -63,6 +66,39 @@ func (s *SQLite) List(ctx context.Context, prefix string) (objects []Object, at 
 	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("list %q: %w", prefix, err)
+	}
+	return objects, at, nil
+}
+
+// ListAt implements Store. What compaction leaves of the log is enough for it: the state of the compacted revision, and
+// the changes after it.
+func (s *SQLite) ListAt(ctx context.Context, prefix string, revision int64) (objects []Object, at int64, err error) {
+	err = s.view(ctx, func(tx *sql.Tx, newest, compacted int64) error {
+		if at = revision; revision == Oldest {
+			at = compacted
+		}
+		switch {
+		case at > newest:
+			return fmt.Errorf("%w (at %d)", ErrFuture, newest)
+		case at < compacted:
+			return ErrCompacted
+		}
+		rows, err := tx.QueryContext(ctx, selectObjectsAt, at, prefix, end(prefix))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var object Object
+			if err := rows.Scan(&object.Key, &object.Revision, &object.Value); err != nil {
+				return err
+			}
+			objects = append(objects, object)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list %q as of revision %d: %w", prefix, revision, err)
 	}
 	return objects, at, nil
 }

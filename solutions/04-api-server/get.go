@@ -1,13 +1,18 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -59,14 +64,75 @@ func (s *Server) list(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
 }
 
+// collection answers a list or a watch at the revision that the client asks for: list knows the present only.
+func (s *Server) collection(w http.ResponseWriter, r *request) error {
+	options, _, err := r.readOptions()
+	if err != nil {
+		return err
+	}
+	revision, err := parseRevision(options.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	if options.ResourceVersionMatch == metav1.ResourceVersionMatchExact {
+		return (&Server{Config: Config{Store: asOf{s.Store, revision}}}).list(w, r)
+	}
+	// The present will do, unless the store has not come so far: then it refuses a watch.
+	if _, err := s.Store.Watch("", revision); errors.Is(err, store.ErrFuture) {
+		return err
+	}
+	return s.list(w, r)
+}
+
+// asOf is a store whose lists are of the past.
+type asOf struct {
+	store.Store
+	revision int64
+}
+
+// List implements store.Store.
+func (s asOf) List(ctx context.Context, prefix string) ([]store.Object, int64, error) {
+	return s.ListAt(ctx, prefix, s.revision)
+}
+
 // readOptions returns what the query of a list or a watch says, and the selectors in it.
 func (r *request) readOptions() (options metav1.ListOptions, selected selection, err error) {
 	query := r.URL.Query()
 	if err := metav1.Convert_url_Values_To_v1_ListOptions(&query, &options, nil); err != nil {
 		return options, selected, badRequest("%v", err)
 	}
+	errs := validation.ValidateListOptions(&internalversion.ListOptions{Watch: options.Watch, SendInitialEvents: options.SendInitialEvents,
+		ResourceVersion: options.ResourceVersion, ResourceVersionMatch: options.ResourceVersionMatch}, true)
+	if len(errs) > 0 {
+		return options, selected, apierrors.NewInvalid(metav1.Kind("ListOptions"), "", errs)
+	}
+	if options.Continue != "" {
+		return options, selected, badRequest("continue: a list is always answered whole, so no token was given out")
+	}
 	selected, err = parseSelection(r.kind, options)
 	return options, selected, err
+}
+
+// parseRevision returns 0 for an empty text, as for "0": any revision will do.
+func parseRevision(text string) (int64, error) {
+	revision, err := strconv.ParseInt(cmp.Or(text, "0"), 10, 64)
+	if err != nil || revision < 0 {
+		return 0, badRequest("resourceVersion: %q is not a revision", text)
+	}
+	return revision, nil
+}
+
+// selected returns the objects that a request to a collection is about.
+func (s *Server) selected(r *request) ([]store.Object, int64, error) {
+	_, selected, err := r.readOptions()
+	if err != nil {
+		return nil, 0, err
+	}
+	objects, revision, err := s.Store.List(r.Context(), keyOf(r.kind, r.namespace, ""))
+	if err == nil {
+		objects, err = selected.filter(objects)
+	}
+	return objects, revision, err
 }
 
 // listJSON writes a list out of the stored objects.

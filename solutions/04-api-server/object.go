@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -9,7 +10,9 @@ import (
 	"workshop/mini-k8s/api"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -74,6 +77,9 @@ func markDeleted(o api.Object, options metav1.DeleteOptions) error {
 		o.SetFinalizers(append(o.GetFinalizers(), finalizer))
 	}
 	if ns, ok := o.(*corev1.Namespace); ok {
+		if slices.Contains([]string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}, ns.Name) {
+			return apierrors.NewForbidden(corev1.Resource("namespaces"), ns.Name, errors.New("this namespace may not be deleted"))
+		}
 		ns.Status.Phase = corev1.NamespaceTerminating
 	}
 	return nil
@@ -106,6 +112,9 @@ func deletable(o api.Object) bool {
 	return true
 }
 
+// maxManagers bounds how many others than the last who wrote are remembered in an object.
+const maxManagers = 9
+
 // recordManager notes in metadata.managedFields who wrote, and when. Which fields they own, as server-side apply
 // would have it, is not kept.
 func (r *request) recordManager(o api.Object) {
@@ -115,11 +124,20 @@ func (r *request) recordManager(o api.Object) {
 	others := slices.DeleteFunc(slices.Clone(o.GetManagedFields()), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == entry.Manager && e.Subresource == entry.Subresource
 	})
-	o.SetManagedFields(append(others, entry))
+	o.SetManagedFields(append(others[max(0, len(others)-maxManagers):], entry))
 }
 
-// manager returns the name of the program that calls.
+// author returns who writes, for the log: the program, of which there may be one on each node.
+func (r *request) author() string {
+	if node := r.user.Node(); node != "" {
+		return r.manager() + " (" + node + ")"
+	}
+	return r.manager()
+}
+
+// manager returns the name of the program that calls, as it can stand in JSON.
 func (r *request) manager() string {
 	agent, _, _ := strings.Cut(r.UserAgent(), "/")
-	return cmp.Or(r.URL.Query().Get("fieldManager"), agent, "unknown")
+	name := cmp.Or(r.URL.Query().Get("fieldManager"), agent, "unknown")
+	return strings.ToValidUTF8(name[:min(len(name), metav1validation.FieldManagerMaxLength)], "")
 }

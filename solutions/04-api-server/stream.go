@@ -27,6 +27,9 @@ func (s *stream) send(event watch.EventType, o store.Object) {
 		s.sendRow(event, o)
 		return
 	}
+	if s.r.wantsMetadata() {
+		o = withoutContent(o)
+	}
 	s.object = appendJSON(s.object[:0], o)
 	s.write(event, s.object)
 }

@@ -34,6 +34,8 @@ func (s *Server) subresource(name string) subresource {
 		return subresource{map[string]handler{"create": s.evict}, policyv1.SchemeGroupVersion.WithKind("Eviction")}
 	case "log":
 		return subresource{verbs: map[string]handler{"get": s.logs}}
+	case "history":
+		return subresource{verbs: map[string]handler{"get": s.history}}
 	}
 	panic("apiserver: no handlers for the subresource " + name)
 }

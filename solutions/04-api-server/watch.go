@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"workshop/mini-k8s/master/store"
@@ -23,7 +22,8 @@ const (
 
 // watch streams changes, a line of JSON each, until the client leaves or the time is up.
 //  1. Find the revision to begin after, and the objects of that state if the client shall have them first.
-//  2. Watch the store from there. Until here, an error is the answer.
+//  2. Watch the store from there. Until here, an error is the answer, but for a revision that is forgotten: clients expect
+//     to be told that in the stream, as if they had been watching (client-go's RetryWatcher tries any other way forever).
 //  3. Send the objects as added, and mark their end if the client asked for it.
 //  4. Follow the changes.
 func (s *Server) watch(w http.ResponseWriter, r *request, options metav1.ListOptions, selected selection) error {
@@ -31,13 +31,13 @@ func (s *Server) watch(w http.ResponseWriter, r *request, options metav1.ListOpt
 	if err != nil {
 		return err
 	}
-	watcher, err := s.Store.Watch(keyOf(r.kind, r.namespace, ""), after)
-	if err != nil {
-		return err
+	watcher, gone := s.Store.Watch(keyOf(r.kind, r.namespace, ""), after)
+	if gone != nil && !errors.Is(gone, store.ErrCompacted) {
+		return gone
 	}
 	life := maxWatch
 	if seconds := options.TimeoutSeconds; seconds != nil && *seconds > 0 {
-		life = min(life, time.Duration(*seconds)*time.Second)
+		life = time.Duration(min(*seconds, int64(maxWatch/time.Second))) * time.Second // the product may not overflow
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), life)
 	defer cancel()
@@ -45,6 +45,10 @@ func (s *Server) watch(w http.ResponseWriter, r *request, options metav1.ListOpt
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	out := &stream{w: w, r: r, table: r.wantsTable(), bookmarks: options.AllowWatchBookmarks}
+	if gone != nil {
+		out.fail(gone)
+		return nil
+	}
 	for _, o := range state {
 		out.send(watch.Added, o)
 	}
@@ -58,9 +62,9 @@ func (s *Server) watch(w http.ResponseWriter, r *request, options metav1.ListOpt
 // beginWatch returns the revision to begin after. A client that names none begins with the state, and so does one that
 // asks for the state in place of a list, to be told where it ends (KEP-3157).
 func (s *Server) beginWatch(r *request, options metav1.ListOptions, selected selection) ([]store.Object, int64, error) {
-	after, err := strconv.ParseInt(options.ResourceVersion, 10, 64)
-	if options.ResourceVersion != "" && (err != nil || after < 0) {
-		return nil, 0, badRequest("resourceVersion: %q is not a revision", options.ResourceVersion)
+	after, err := parseRevision(options.ResourceVersion)
+	if err != nil {
+		return nil, 0, err
 	}
 	if after > 0 && (options.SendInitialEvents == nil || !*options.SendInitialEvents) {
 		return nil, after, nil

@@ -2,8 +2,10 @@ package apiserver
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
+	"path"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
@@ -45,7 +47,7 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 	return r.respond(w, http.StatusCreated, saved)
 }
 
-// readNew reads an object to create from the body. A node may create what has its name, and events.
+// readNew reads an object to create from the body.
 func (r *request) readNew(into api.Object) error {
 	body, err := r.body()
 	if err != nil {
@@ -54,11 +56,8 @@ func (r *request) readNew(into api.Object) error {
 	if err := r.readObject(body, into); err != nil {
 		return err
 	}
-	if node := r.user.Node(); node != "" && r.kind.Resource != "events" && into.GetName() != node {
-		return r.forbidden()
-	}
-	r.warnUnserved(nil, body)
-	return nil
+	r.warnings = append(r.warnings, r.kind.Warnings(into, nil)...)
+	return r.checkNew(into)
 }
 
 // checkNamespace refuses to put a new object into a namespace that is not there, or is on its way out.
@@ -71,8 +70,12 @@ func (s *Server) checkNamespace(r *request) error {
 		return err
 	}
 	if namespace.DeletionTimestamp != nil {
-		return apierrors.NewForbidden(r.kind.GroupResource(), r.name,
+		refusal := apierrors.NewForbidden(r.kind.GroupResource(), r.name,
 			errors.New("unable to create new content in namespace "+r.namespace+" because it is being terminated"))
+		// By the cause controllers tell it from a refusal for good.
+		refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause,
+			Message: "namespace " + r.namespace + " is being terminated", Field: "metadata.namespace"}}
+		return refusal
 	}
 	return nil
 }
@@ -83,22 +86,55 @@ func (s *Server) update(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.replace(w, r, func(current api.Object) (api.Object, error) { return r.accept(body, nil, current) })
+	return s.replace(w, r, func(current api.Object) (api.Object, error) { return r.accept(body, current) })
 }
 
 // delete removes an object at once, or marks it as being deleted while something still has to happen: a pod's
 // containers to stop, dependents to go, a namespace to be emptied.
 func (s *Server) delete(w http.ResponseWriter, r *request) error {
-	options := metav1.DeleteOptions{}
-	query := r.URL.Query()
-	if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &options, nil); err != nil {
-		return badRequest("DeleteOptions: %v", err)
-	}
-	if err := r.readInto(&options, "a DeleteOptions"); err != nil {
+	options, err := r.deleteOptions()
+	if err != nil {
 		return err
 	}
 	return s.remove(w, r, options)
 }
+
+// deleteOptions returns what the query and the body of a deletion say.
+func (r *request) deleteOptions() (options metav1.DeleteOptions, err error) {
+	query := r.URL.Query()
+	if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &options, nil); err != nil {
+		return options, badRequest("DeleteOptions: %v", err)
+	}
+	return options, r.readInto(&options, "a DeleteOptions")
+}
+
+// deleteCollection deletes the objects of a namespace that the selectors match, each as if by a request of its own, and
+// answers with what they were. What others have deleted meanwhile is gone as well.
+func (s *Server) deleteCollection(w http.ResponseWriter, r *request) error {
+	options, err := r.deleteOptions()
+	if err != nil {
+		return err
+	}
+	objects, revision, err := s.selected(r)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		one := *r
+		one.name = path.Base(o.Key)
+		if err := one.explain(s.remove(nowhere{}, &one, options)); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
+}
+
+// nowhere is where an answer goes that nobody is to get.
+type nowhere http.Header
+
+func (n nowhere) Header() http.Header       { return http.Header(n) }
+func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (nowhere) WriteHeader(int)             {}
 
 func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.DeleteOptions) error {
 	r.dryRun = r.dryRun || len(options.DryRun) > 0
@@ -150,12 +186,22 @@ func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Obje
 }
 
 // save stores an object in the place of an old one, whose revision is 0 if there was none, and returns what is stored.
-//  1. Encode it. If that changes anything, note who did it.
-//  2. Write nothing in a dry run, but tell if the object to create is there already.
-//  3. Delete an object that is being deleted when nothing keeps it any longer.
-//  4. Write nothing if nothing changes.
-//  5. Create or update it; the store refuses that if the old object is not what it was.
-func (s *Server) save(r *request, object api.Object, old store.Object) (store.Object, error) {
+//  1. See to it that a service has addresses, and no others have them.
+//  2. Encode it. If that changes anything, note who did it.
+//  3. Write nothing in a dry run, but tell if the object to create is there already.
+//  4. Delete an object that is being deleted when nothing keeps it any longer.
+//  5. Write nothing if nothing changes.
+//  6. Create or update it; the store refuses that if the old object is not what it was.
+func (s *Server) save(r *request, object api.Object, old store.Object) (saved store.Object, err error) {
+	ctx, cancel := context.WithTimeout(r.Context(), writeLimit)
+	defer cancel()
+	if service, ok := object.(*corev1.Service); ok {
+		settle, refusal := s.claimAddresses(ctx, r, service, old)
+		if refusal != nil {
+			return store.Object{}, refusal
+		}
+		defer func() { settle(err) }()
+	}
 	value, err := encode(object)
 	if err == nil && !bytes.Equal(value, old.Value) {
 		r.recordManager(object)
@@ -164,9 +210,14 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (store.Ob
 	if err != nil {
 		return store.Object{}, err
 	}
-	saved := store.Object{Key: old.Key, Value: value, Revision: old.Revision}
-	ctx, who := r.Context(), r.manager()
+	saved = store.Object{Key: old.Key, Value: value, Revision: old.Revision}
+	who := r.author()
+	if _, err := decode(r.kind, saved); err != nil { // a date in the year 10000: nobody could read it again
+		return store.Object{}, badRequest("%v", err)
+	}
 	switch {
+	case len(value) > maxBody:
+		err = &http.MaxBytesError{Limit: maxBody} // nobody could send it back
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
 			err = store.ErrExists

@@ -215,6 +215,9 @@ func TestBodyThatWouldCostTooMuchIsRefusedInWords(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			browser := browsers[i%2]
+			if len(row.body) > 3<<20 {
+				browser = browsers[1] // over HTTP/1.1 the server hangs up, and the client may not get to read why
+			}
 			s := &site{world: s.in(t), address: s.address}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
@@ -300,7 +303,7 @@ func TestPathAndQueryTricksFindNothing(t *testing.T) {
 		{configMaps + "/%ff", []int{404}},
 		{configMaps + "/%zz", []int{400}},
 		{configMaps + "/A", []int{404}},
-		{configMaps + "/a/", []int{404}},
+		{configMaps + "/a/", []int{405}},
 		{configMaps + "/" + strings.Repeat("x", 10_000), []int{404}},
 		{configMaps + "?labelSelector=" + strings.Repeat("x", 1<<20), []int{431}},
 		{configMaps + "?labelSelector=a+in+(" + strings.Repeat("b,", 20_000) + "c)", []int{200}},
