@@ -142,6 +142,7 @@ func isRunning(dir string) bool {
 type settings struct {
 	Listen      string `json:"listen"`
 	ClusterCIDR string `json:"clusterCIDR"`
+	ServiceCIDR string `json:"serviceCIDR"`
 	Runtime     string `json:"runtime"`
 }
 
@@ -174,7 +175,9 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) 
 		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR)}
 		if c.docker != nil {
 			c.takeTurn(ctx)
-			c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR)
+			if c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR); err == nil {
+				c.settings.ServiceCIDR, err = network.FreeServiceCIDR(ctx, c.docker, c.Name, "")
+			}
 		}
 	case c.Runtime != old.Runtime:
 		err = fmt.Errorf("cluster %q was started with --runtime %s: "+way, c.Name, old.Runtime, c.Name)

@@ -48,8 +48,10 @@ type Config struct {
 	Labels   map[string]string // of the node
 }
 
-// domain is the cluster's in DNS.
-const domain = "cluster.local"
+const (
+	domain             = "cluster.local" // the cluster's in DNS
+	defaultServiceCIDR = "10.96.0.0/16"
+)
 
 // Worker is a node.
 type Worker struct {
@@ -66,6 +68,7 @@ type Worker struct {
 // New opens the kubelet's port; nothing runs until Run, which closes it.
 func New(config Config) (*Worker, error) {
 	w := &Worker{Config: config}
+	w.ServiceCIDR = cmp.Or(w.ServiceCIDR, defaultServiceCIDR)
 	var err error
 	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
 		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
@@ -125,7 +128,7 @@ func (w *Worker) runPods(ctx context.Context) error {
 		components = append(components, control.Component{Name: "DNS", Run: names.Run})
 	}
 	if w.networked && w.Services {
-		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: w.ClusterCIDR, ServiceCIDR: cmp.Or(w.ServiceCIDR, "10.96.0.0/16"),
+		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR,
 			Apply: func(ctx context.Context, script string) error {
 				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 			}})
@@ -144,7 +147,7 @@ func (w *Worker) prepare(ctx context.Context) (err error) {
 			return err
 		}
 		w.networked = network.CanSetRules(w.Docker)
-		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR})
+		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR})
 		if errors.Is(err, network.ErrSameNodeOnly) {
 			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
 		} else if err != nil {
