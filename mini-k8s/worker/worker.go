@@ -128,8 +128,13 @@ func (w *Worker) runPods(ctx context.Context) error {
 		components = append(components, control.Component{Name: "DNS", Run: names.Run})
 	}
 	if w.networked && w.Services {
-		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR,
-			Apply: func(ctx context.Context, script string) error {
+		pods, err1 := netip.ParsePrefix(w.ClusterCIDR)
+		addresses, err2 := netip.ParsePrefix(w.ServiceCIDR)
+		if err := errors.Join(err1, err2); err != nil {
+			return fmt.Errorf("ranges of the cluster: %w", err)
+		}
+		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: pods, ServiceCIDR: addresses,
+			Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
 				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 			}})
 		components = append(components, control.Component{Name: "proxy", Run: services.Run})
