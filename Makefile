@@ -41,6 +41,8 @@ bench: ## measure: times, memory, and ratios to peers in the same run
 	$(GO) test -run '^$$' -bench 'Up|Pod' -benchtime 5x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench Master -benchtime 1x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench . ./mini-k8s/master/store
+	$(GO) test -run '^$$' -bench . ./mini-k8s/worker/proxy
+	$(GO) test -run '^$$' -bench . -benchtime 5x ./mini-k8s/worker/dns
 
 crash: ## kill -9 the store in a write load, 50 times
 	MINI_K8S_CRASH_ROUNDS=50 $(GO) test -run Crash -v -count 1 -timeout 30m ./mini-k8s/master/store

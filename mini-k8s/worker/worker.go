@@ -18,6 +18,8 @@ import (
 	"net/http"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
@@ -43,9 +45,7 @@ type Config struct {
 	Docker      *docker.Client
 	ClusterCIDR string
 	ServiceCIDR string
-	// Services has this worker look after the services: one on a machine does, for all that run there.
-	Services bool
-	Labels   map[string]string // of the node
+	Labels      map[string]string // of the node
 }
 
 const (
@@ -127,7 +127,7 @@ func (w *Worker) runPods(ctx context.Context) error {
 		}
 		components = append(components, control.Component{Name: "DNS", Run: names.Run})
 	}
-	if w.networked && w.Services {
+	if w.networked {
 		pods, err1 := netip.ParsePrefix(w.ClusterCIDR)
 		addresses, err2 := netip.ParsePrefix(w.ServiceCIDR)
 		if err := errors.Join(err1, err2); err != nil {
@@ -137,9 +137,27 @@ func (w *Worker) runPods(ctx context.Context) error {
 			Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
 				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 			}})
-		components = append(components, control.Component{Name: "proxy", Run: services.Run})
+		components = append(components, control.Component{Name: "proxy", Run: func(ctx context.Context) error {
+			return w.alone(ctx, services.Run)
+		}})
 	}
 	return control.Run(ctx, components...)
+}
+
+// alone runs what one worker does for all of the cluster on this machine. When that one ends, another goes on.
+func (w *Worker) alone(ctx context.Context, run func(context.Context) error) error {
+	for ctx.Err() == nil {
+		held, err := net.Listen("unix", "@"+network.Services(w.Cluster)) // a name that goes with its process
+		if err == nil {
+			defer held.Close()
+			return run(ctx)
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("look after the services: %w", err)
+		}
+		control.Sleep(ctx, time.Second)
+	}
+	return ctx.Err()
 }
 
 // prepare makes everything that pods need, and says that the node is ready.
