@@ -135,7 +135,7 @@ func runWorker(cCtx *cli.Context) error {
 		return err
 	}
 	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: tls, Docker: d,
-		ClusterCIDR: info.ClusterCIDR, Services: true, Labels: nodeLabels})
+		ClusterCIDR: info.ClusterCIDR, ServiceCIDR: info.ServiceCIDR, Labels: nodeLabels})
 	if err != nil {
 		return err
 	}

@@ -170,13 +170,15 @@ func (c *Cluster) giveTurn() {
 // last run only the API server's can be changed: the pods have theirs.
 func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) {
 	const way = "go on with that, or remove it first with `mini-k8s down --name %s`"
-	c.settings.ServiceCIDR = cmp.Or(c.settings.ServiceCIDR, c.ServiceCIDR, master.DefaultServiceCIDR)
 	switch old := c.settings; {
 	case !c.existed:
-		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR), ServiceCIDR: c.settings.ServiceCIDR}
+		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR),
+			ServiceCIDR: cmp.Or(c.ServiceCIDR, master.DefaultServiceCIDR)}
 		if c.docker != nil {
 			c.takeTurn(ctx)
-			c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR)
+			if c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR); err == nil {
+				c.settings.ServiceCIDR, err = network.FreeServiceCIDR(ctx, c.docker, c.Name, c.ServiceCIDR)
+			}
 		}
 	case c.Runtime != old.Runtime:
 		err = fmt.Errorf("cluster %q was started with --runtime %s: "+way, c.Name, old.Runtime, c.Name)
@@ -188,6 +190,7 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) 
 	if err != nil {
 		return "", err
 	}
+	c.settings.ServiceCIDR = cmp.Or(c.settings.ServiceCIDR, master.DefaultServiceCIDR) // the state may be older than the flag
 	c.settings.Listen = cmp.Or(c.Listen, c.settings.Listen) // if empty, the master finds a port
 	return "pods in " + c.settings.ClusterCIDR, c.settings.save(c.dir)
 }

@@ -241,7 +241,8 @@ func (c *Cluster) newWorker(name string) (*worker.Worker, error) {
 	}
 	return worker.New(worker.Config{
 		Cluster: c.Name, Node: name, Address: address, TLS: tls, Docker: c.docker, ClusterCIDR: c.settings.ClusterCIDR,
-		Client: c.master.Client(apiserver.User(pki.NodePrefix+name), name), Services: len(c.workers) == 0,
+		ServiceCIDR: c.settings.ServiceCIDR,
+		Client: c.master.Client(apiserver.User(pki.NodePrefix+name), name),
 	})
 }
 

@@ -18,6 +18,8 @@ import (
 	"net/http"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
@@ -43,13 +45,13 @@ type Config struct {
 	Docker      *docker.Client
 	ClusterCIDR string
 	ServiceCIDR string
-	// Services has this worker look after the services: one on a machine does, for all that run there.
-	Services bool
-	Labels   map[string]string // of the node
+	Labels      map[string]string // of the node
 }
 
-// domain is the cluster's in DNS.
-const domain = "cluster.local"
+const (
+	domain             = "cluster.local" // the cluster's in DNS
+	defaultServiceCIDR = "10.96.0.0/16"
+)
 
 // Worker is a node.
 type Worker struct {
@@ -66,6 +68,7 @@ type Worker struct {
 // New opens the kubelet's port; nothing runs until Run, which closes it.
 func New(config Config) (*Worker, error) {
 	w := &Worker{Config: config}
+	w.ServiceCIDR = cmp.Or(w.ServiceCIDR, defaultServiceCIDR)
 	var err error
 	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
 		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
@@ -124,14 +127,37 @@ func (w *Worker) runPods(ctx context.Context) error {
 		}
 		components = append(components, control.Component{Name: "DNS", Run: names.Run})
 	}
-	if w.networked && w.Services {
-		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: w.ClusterCIDR, ServiceCIDR: cmp.Or(w.ServiceCIDR, "10.96.0.0/16"),
-			Apply: func(ctx context.Context, script string) error {
+	if w.networked {
+		pods, err1 := netip.ParsePrefix(w.ClusterCIDR)
+		addresses, err2 := netip.ParsePrefix(w.ServiceCIDR)
+		if err := errors.Join(err1, err2); err != nil {
+			return fmt.Errorf("ranges of the cluster: %w", err)
+		}
+		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: pods, ServiceCIDR: addresses,
+			Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
 				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 			}})
-		components = append(components, control.Component{Name: "proxy", Run: services.Run})
+		components = append(components, control.Component{Name: "proxy", Run: func(ctx context.Context) error {
+			return w.alone(ctx, services.Run)
+		}})
 	}
 	return control.Run(ctx, components...)
+}
+
+// alone runs what one worker does for all of the cluster on this machine. When that one ends, another goes on.
+func (w *Worker) alone(ctx context.Context, run func(context.Context) error) error {
+	for ctx.Err() == nil {
+		held, err := net.Listen("unix", "@"+network.Services(w.Cluster)) // a name that goes with its process
+		if err == nil {
+			defer held.Close()
+			return run(ctx)
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("look after the services: %w", err)
+		}
+		control.Sleep(ctx, time.Second)
+	}
+	return ctx.Err()
 }
 
 // prepare makes everything that pods need, and says that the node is ready.
@@ -144,7 +170,7 @@ func (w *Worker) prepare(ctx context.Context) (err error) {
 			return err
 		}
 		w.networked = network.CanSetRules(w.Docker)
-		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR})
+		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR})
 		if errors.Is(err, network.ErrSameNodeOnly) {
 			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
 		} else if err != nil {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -57,8 +58,17 @@ func main() {
 	}
 }
 
-// serve answers until the context ends, then finishes the requests that it has.
+// leave is how long it goes on to serve after it was told to end: the word that it leaves is still on its way to those who
+// send it requests. Real programs do so as well, or have a preStop hook that does no more than wait.
+const leave = time.Second
+
+// serve answers until a while after the context ends, then finishes the requests that it has.
 func serve(ctx context.Context) error {
+	// First of all: a pod without a readiness probe gets requests as soon as it runs.
+	port, err := net.Listen("tcp", ":"+cmp.Or(os.Getenv("PORT"), "8080"))
+	if err != nil {
+		return err
+	}
 	host, _ := os.Hostname()
 	pod := cmp.Or(os.Getenv("POD_NAME"), host)
 	greeting := fmt.Sprintf("hello from %s on %s, version %s\n", pod,
@@ -70,17 +80,19 @@ func serve(ctx context.Context) error {
 		io.WriteString(w, greeting)
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })
-	server := &http.Server{Addr: ":" + cmp.Or(os.Getenv("PORT"), "8080"), Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 
 	drained := make(chan error, 1)
 	context.AfterFunc(ctx, func() {
-		log.Print("told to end: finishing open requests")
+		log.Print("told to end: leaving, then finishing open requests")
+		server.SetKeepAlivesEnabled(false)
+		time.Sleep(leave)
 		timeout, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		drained <- server.Shutdown(timeout)
 	})
-	log.Printf("listening on %s; I say: %s", server.Addr, greeting[:len(greeting)-1])
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	log.Printf("listening on %s; I say: %s", port.Addr(), greeting[:len(greeting)-1])
+	if err := server.Serve(port); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	if err := <-drained; !errors.Is(err, context.DeadlineExceeded) {

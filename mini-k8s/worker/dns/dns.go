@@ -30,6 +30,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
+// maxAliases is how many names may lead to one another.
+const maxAliases = 8
+
 // Config of a server.
 type Config struct {
 	Domain   string   // of the cluster: "cluster.local"
@@ -84,7 +87,8 @@ func addresses(slice *discoveryv1.EndpointSlice) (all []string) {
 // Address returns where the server listens.
 func (s *Server) Address() string { return s.udp.LocalAddr().String() }
 
-// Run answers until the context ends. Until all names are known it answers SERVFAIL, on which clients ask again.
+// Run answers until the context ends. Until all names of the cluster are known it answers SERVFAIL for them, on which clients
+// ask again.
 func (s *Server) Run(ctx context.Context) error {
 	servers := []*dns.Server{
 		{PacketConn: s.udp, Handler: s, UDPSize: dns.DefaultMsgSize},
@@ -132,7 +136,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	answer := s.answer(r)
 	answer.Truncate(sizeFor(r, w.RemoteAddr().Network()))
 	if err := w.WriteMsg(answer); err != nil {
-		slog.Debug("a DNS client is gone", "client", w.RemoteAddr(), "reason", err)
+		slog.Debug("no answer to a DNS client", "client", w.RemoteAddr(), "reason", err)
 	}
 }
 
@@ -147,31 +151,63 @@ func sizeFor(r *dns.Msg, network string) int {
 	return dns.MinMsgSize
 }
 
+// answer returns the answer to what may be a question.
 func (s *Server) answer(r *dns.Msg) *dns.Msg {
-	if len(r.Question) != 1 || r.Opcode != dns.OpcodeQuery {
-		return new(dns.Msg).SetRcode(r, dns.RcodeNotImplemented)
-	}
-	if !s.synced.Load() {
-		return new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
-	}
-	question := r.Question[0]
-	question.Name = strings.ToLower(question.Name)
-	known, ours := s.lookUp(question)
-	if !ours {
-		return s.upstream.answer(r)
-	}
 	m := new(dns.Msg).SetReply(r)
-	m.Authoritative, m.RecursionAvailable, m.Compress = true, true, true
-	switch {
-	case known == nil:
-		m.Rcode, m.Ns = dns.RcodeNameError, []dns.RR{s.soa()}
-	case len(known.answer) == 0:
-		m.Ns = []dns.RR{s.soa()}
-	default:
-		m.Answer, m.Extra = known.answer, known.extra
+	m.RecursionAvailable, m.Compress = true, true
+	options := r.IsEdns0()
+	if options != nil {
+		m.SetEdns0(dns.DefaultMsgSize, options.Do())
 	}
-	if options := r.IsEdns0(); options != nil {
-		m.SetEdns0(dns.DefaultMsgSize, false)
+	switch {
+	case r.Opcode != dns.OpcodeQuery:
+		m.Rcode = dns.RcodeNotImplemented
+	case len(r.Question) != 1:
+		m.Rcode = dns.RcodeFormatError
+	case options != nil && options.Version() != 0:
+		m.Rcode = dns.RcodeBadVers
+	case r.Question[0].Qclass != dns.ClassINET:
+		m.Rcode = dns.RcodeRefused
+	default:
+		s.fill(m)
 	}
 	return m
+}
+
+// fill answers the question in m. An alias is followed to its end, for few clients ask on; the end decides whether there
+// is such a name (RFC 6604).
+func (s *Server) fill(m *dns.Msg) {
+	q := m.Question[0]
+	for range maxAliases {
+		known, ours := s.lookUp(q)
+		switch {
+		case !ours:
+			further := s.upstream.answer(q, m)
+			m.Rcode, m.Answer, m.Ns = further.Rcode, append(m.Answer, further.Answer...), further.Ns
+			m.Extra = append(m.Extra, further.Extra...)
+			return
+		case !s.synced.Load():
+			m.Rcode = dns.RcodeServerFailure
+			return
+		}
+		m.Authoritative = true
+		if known == nil {
+			m.Rcode, m.Ns = dns.RcodeNameError, []dns.RR{s.soa()}
+			return
+		}
+		if q.Qtype == dns.TypeANY { // nobody needs all that there is (RFC 8482)
+			known = &records{answer: []dns.RR{&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO), Cpu: "RFC8482"}}}
+		}
+		if len(known.answer) == 0 {
+			m.Ns = []dns.RR{s.soa()}
+			return
+		}
+		m.Answer, m.Extra = append(m.Answer, known.answer...), append(m.Extra, known.extra...)
+		alias, is := known.answer[0].(*dns.CNAME)
+		if !is || q.Qtype == dns.TypeCNAME {
+			return
+		}
+		q.Name = alias.Target
+	}
+	m.Rcode = dns.RcodeServerFailure // they lead in a circle
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // newServer returns a DNS server of a cluster with a few services, which has heard of all of them.
-func newServer(t *testing.T, upstream ...string) (*Server, *mastertest.Bench) {
+func newServer(t testing.TB, upstream ...string) (*Server, *mastertest.Bench) {
 	t.Helper()
 	bench := mastertest.New(t)
 	create := func(name string, change func(*corev1.Service)) {
@@ -37,13 +37,19 @@ func newServer(t *testing.T, upstream ...string) (*Server, *mastertest.Bench) {
 	create("away", func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.ExternalName, s.Spec.Ports = corev1.ServiceTypeExternalName, "example.com", nil
 	})
+	for name, target := range map[string]string{"alias": "Alias2.default.svc.cluster.local", "alias2": "web.default.svc.cluster.local",
+		"nowhere": "none.default.svc.cluster.local", "circle": "circle2.default.svc.cluster.local", "circle2": "circle.default.svc.cluster.local"} {
+		create(name, func(s *corev1.Service) {
+			s.Spec.Type, s.Spec.ExternalName, s.Spec.Ports = corev1.ServiceTypeExternalName, target, nil
+		})
+	}
 	mastertest.Create(t, bench.Client, &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "db",
 			Labels: map[string]string{discoveryv1.LabelServiceName: "db", corev1.IsHeadlessService: ""}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To(int32(8080)), Protocol: ptr.To(corev1.ProtocolTCP)}},
 		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.244.1.2"}, Hostname: ptr.To("first")}, {Addresses: []string{"10.244.2.2"}},
-			{Addresses: []string{"10.244.2.3"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}}},
+			{Addresses: []string{"2001:db8::7"}}, {Addresses: []string{"10.244.2.3"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}}},
 	})
 	s := again(t, func() (*Server, error) {
 		return New(bench.Client, Config{Domain: "cluster.local", Listen: "127.0.0.1:0", Upstream: upstream})
@@ -54,7 +60,7 @@ func newServer(t *testing.T, upstream ...string) (*Server, *mastertest.Bench) {
 }
 
 // again opens a port for both protocols: the number that is free for the one may be taken for the other.
-func again[T any](t *testing.T, open func() (T, error)) T {
+func again[T any](t testing.TB, open func() (T, error)) T {
 	t.Helper()
 	for tries := 0; ; tries++ {
 		opened, err := open()
@@ -102,6 +108,19 @@ func TestNamesOfTheCluster(t *testing.T) {
 		{"_http._tcp.web.default.svc.cluster.local", dns.TypeSRV, "NOERROR: 0 100 80 web.default.svc.cluster.local. |  | 10.96.0.10"},
 		{"_http._udp.web.default.svc.cluster.local", dns.TypeSRV, "NXDOMAIN:  | " + soa},
 		{"_none._tcp.web.default.svc.cluster.local", dns.TypeSRV, "NXDOMAIN:  | " + soa},
+		{"_._tcp.web.default.svc.cluster.local", dns.TypeSRV, "NXDOMAIN:  | " + soa},
+		{"_tcp.web.default.svc.cluster.local", dns.TypeSRV, "NOERROR:  | " + soa}, // there is something below it
+		{"_udp.web.default.svc.cluster.local", dns.TypeSRV, "NXDOMAIN:  | " + soa},
+		{"_http._tcp.web.default.svc.cluster.local", dns.TypeA, "NOERROR:  | " + soa},
+		{"_http._tcp.empty.default.svc.cluster.local", dns.TypeSRV, "NOERROR:  | " + soa},
+		{"web.default.svc.cluster.local", dns.TypeANY, `NOERROR: "RFC8482" ""`},
+		{"none.default.svc.cluster.local", dns.TypeANY, "NXDOMAIN:  | " + soa},
+		{`we\.b.default.svc.cluster.local`, dns.TypeA, "NXDOMAIN:  | " + soa},
+		{`default/web.default.svc.cluster.local`, dns.TypeA, "NXDOMAIN:  | " + soa},
+		{"alias.default.svc.cluster.local", dns.TypeA, "NOERROR: 10.96.0.10; Alias2.default.svc.cluster.local.; web.default.svc.cluster.local."},
+		{"alias.default.svc.cluster.local", dns.TypeAAAA, "NOERROR: Alias2.default.svc.cluster.local.; web.default.svc.cluster.local. | " + soa},
+		{"nowhere.default.svc.cluster.local", dns.TypeA, "NXDOMAIN: none.default.svc.cluster.local. | " + soa},
+		{"away.default.svc.cluster.local", dns.TypeA, "SERVFAIL: example.com."}, // there is nobody to ask
 		{"db.default.svc.cluster.local", dns.TypeA, "NOERROR: 10.244.1.2; 10.244.2.2"},
 		{"db.default.svc.cluster.local", dns.TypeAAAA, "NOERROR:  | " + soa},
 		{"first.db.default.svc.cluster.local", dns.TypeA, "NOERROR: 10.244.1.2"},
@@ -121,9 +140,14 @@ func TestNamesOfTheCluster(t *testing.T) {
 		{"cluster.local", dns.TypeSOA, "NOERROR: " + soa},
 		{"cluster.local", dns.TypeA, "NOERROR:  | " + soa},
 		{"cluster.local", dns.TypeNS, "NOERROR: ns.dns.cluster.local."},
+		{"ns.dns.cluster.local", dns.TypeA, "NOERROR: 127.0.0.1"},
+		{"dns.cluster.local", dns.TypeA, "NOERROR:  | " + soa},
 		{"dns-version.cluster.local", dns.TypeTXT, `NOERROR: "1.1.0"`},
 		{"10.0.96.10.in-addr.arpa", dns.TypePTR, "NOERROR: web.default.svc.cluster.local."},
+		{"10.0.96.10.in-addr.arpa", dns.TypeA, "NOERROR:  | " + soa},
 		{"2.1.244.10.in-addr.arpa", dns.TypePTR, "NOERROR: first.db.default.svc.cluster.local."},
+		{"2.1.244.10.in-addr.arpa", dns.TypeA, "NOERROR:  | " + soa},
+		{"9.9.244.10.in-addr.arpa", dns.TypePTR, "SERVFAIL:"},
 		{"2.2.244.10.in-addr.arpa", dns.TypePTR, "NOERROR: 10-244-2-2.db.default.svc.cluster.local."},
 		{"away.default.svc.cluster.local", dns.TypeCNAME, "NOERROR: example.com."},
 		{"example.com", dns.TypeA, "SERVFAIL:"}, // there is nobody to ask
@@ -134,6 +158,82 @@ func TestNamesOfTheCluster(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestAnswersHaveTheFormThatTheQuestionAsksFor(t *testing.T) {
+	s, _ := newServer(t)
+	exchange := func(name string, change func(*dns.Msg)) *dns.Msg {
+		t.Helper()
+		question := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		change(question)
+		m, _, err := new(dns.Client).Exchange(question, s.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	// A client that mixes the letters at random takes no answer without them.
+	m := exchange("wEb.deFault.svc.cluster.lOcal.", func(*dns.Msg) {})
+	if len(m.Answer) != 1 || m.Answer[0].Header().Name != "wEb.deFault.svc.cluster.lOcal." || m.Answer[0].Header().Ttl != ttl || !m.Authoritative || !m.RecursionAvailable || m.IsEdns0() != nil {
+		t.Errorf("with small and large letters: %v", m)
+	}
+	if m := exchange("web.default.svc.cluster.local.", func(q *dns.Msg) { q.Question[0].Qclass = dns.ClassCHAOS }); m.Rcode != dns.RcodeRefused {
+		t.Errorf("another class: %v", m)
+	}
+	if m := exchange("circle.default.svc.cluster.local.", func(*dns.Msg) {}); m.Rcode != dns.RcodeServerFailure || len(m.Answer) != maxAliases {
+		t.Errorf("aliases in a circle: %v", m)
+	}
+	if m := exchange("web.default.svc.cluster.local.", func(q *dns.Msg) { q.SetEdns0(1232, true) }); m.IsEdns0() == nil || !m.IsEdns0().Do() || len(m.Answer) != 1 {
+		t.Errorf("with EDNS0: %v", m)
+	}
+	if m := exchange("web.default.svc.cluster.local.", func(q *dns.Msg) { q.SetEdns0(1232, false).IsEdns0().SetVersion(1) }); m.Rcode != dns.RcodeBadVers || len(m.Answer) != 0 {
+		t.Errorf("with a later EDNS: %v", m)
+	}
+}
+
+// FuzzServeDNS sends the server packets as they come from the network.
+func FuzzServeDNS(f *testing.F) {
+	s, _ := newServer(f)
+	for _, name := range []string{".", "web.default.svc.cluster.local.", "_http._tcp.db.default.svc.cluster.local.", "circle.default.svc.cluster.local.",
+		"2.1.244.10.in-addr.arpa.", "away.default.svc.cluster.local.", `a\.b\000.svc.cluster.local.`, "_.x.y.svc.cluster.local.", "dns-version.cluster.local."} {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypeANY, dns.TypePTR} {
+			packet, err := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(512, true).Pack()
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(packet)
+		}
+	}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		r := new(dns.Msg)
+		if r.Unpack(packet) != nil {
+			return
+		}
+		w := &recorder{}
+		s.ServeDNS(w, r)
+		if w.err != nil || w.answer == nil {
+			t.Fatalf("no answer to %v: %v", r, w.err)
+		}
+		if w.answer.Id != r.Id || !w.answer.Response || len(w.packet) > sizeFor(r, "udp") {
+			t.Errorf("%d bytes: %v\nto %v", len(w.packet), w.answer, r)
+		}
+	})
+}
+
+// recorder is a client that remembers the answer.
+type recorder struct {
+	dns.ResponseWriter
+	answer *dns.Msg
+	packet []byte
+	err    error
+}
+
+func (w *recorder) RemoteAddr() net.Addr { return &net.UDPAddr{} }
+
+func (w *recorder) WriteMsg(m *dns.Msg) error {
+	w.answer = m
+	w.packet, w.err = m.Pack()
+	return w.err
 }
 
 func TestNamesFollowTheCluster(t *testing.T) {

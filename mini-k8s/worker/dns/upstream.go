@@ -59,56 +59,47 @@ func Upstreams(resolvConf string, not ...string) ([]string, error) {
 	return servers, nil
 }
 
-// answer returns what those further up say to a question: from memory while that is good.
-func (u *upstream) answer(r *dns.Msg) *dns.Msg {
-	q := r.Question[0]
-	options := r.IsEdns0()
-	key := fmt.Sprint(dns.CanonicalName(q.Name), " ", q.Qtype, " ", q.Qclass, " ", options != nil && options.Do(), " ", r.CheckingDisabled)
+// answer returns what those further up say to a question, which a client has asked with the flags of m: from memory while
+// that is good. The answer is the caller's.
+func (u *upstream) answer(q dns.Question, m *dns.Msg) *dns.Msg {
+	query := new(dns.Msg).SetQuestion(dns.CanonicalName(q.Name), q.Qtype)
+	query.CheckingDisabled = m.CheckingDisabled
+	options := m.IsEdns0()
+	query.SetEdns0(dns.DefaultMsgSize, options != nil && options.Do())
+	key := fmt.Sprint(query.Question[0], query.CheckingDisabled, query.IsEdns0().Do())
 	known, ok := u.remember(key)
 	if !ok {
-		asked, _, _ := u.asking.Do(key, func() (any, error) { return u.keep(key, u.ask(r)), nil })
+		asked, _, _ := u.asking.Do(key, func() (any, error) { return u.keep(key, u.ask(query)), nil })
 		known = asked.(kept)
 	}
-	m := known.answer.Copy()
-	m.Id, m.Question = r.Id, r.Question // with the letters, large and small, that the client has sent
-	if options == nil {                 // who does not speak of it does not know it
-		m.Extra = slices.DeleteFunc(m.Extra, func(record dns.RR) bool { return record.Header().Rrtype == dns.TypeOPT })
-	}
+	answer := known.answer.Copy()
 	age := uint32(time.Since(known.at) / time.Second)
-	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+	for _, section := range [][]dns.RR{answer.Answer, answer.Ns, answer.Extra} {
 		for _, record := range section {
-			if h := record.Header(); h.Rrtype != dns.TypeOPT {
-				h.Ttl -= min(h.Ttl, age)
-			}
+			record.Header().Ttl -= min(record.Header().Ttl, age)
 		}
 	}
-	return m
+	return answer
 }
 
 // ask asks one after the other until one answers. A server that fails or refuses counts as one that does not answer. An
 // answer that is too long for UDP is asked for again over TCP.
-func (u *upstream) ask(r *dns.Msg) *dns.Msg {
-	query := r.Copy()
-	query.Id = dns.Id()
-	query.RecursionDesired = true
-	if query.IsEdns0() == nil {
-		query.SetEdns0(dns.DefaultMsgSize, false)
-	}
-	last := new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+func (u *upstream) ask(query *dns.Msg) *dns.Msg {
+	last := new(dns.Msg).SetRcode(query, dns.RcodeServerFailure)
 	for _, server := range u.servers {
 		answer, _, err := u.udp.Exchange(query, server)
 		if err == nil && answer.Truncated {
 			answer, _, err = u.tcp.Exchange(query, server)
 		}
 		if err != nil {
-			slog.Debug("a DNS server does not answer", "server", server, "name", r.Question[0].Name, "reason", err)
+			slog.Debug("a DNS server does not answer", "server", server, "name", query.Question[0].Name, "reason", err)
 			continue
 		}
-		answer.Compress = true
-		if answer.Rcode != dns.RcodeServerFailure && answer.Rcode != dns.RcodeRefused {
-			return answer
+		// What two servers tell each other of themselves is nothing for others.
+		answer.Extra = slices.DeleteFunc(answer.Extra, func(record dns.RR) bool { return record.Header().Rrtype == dns.TypeOPT })
+		if last = answer; answer.Rcode != dns.RcodeServerFailure && answer.Rcode != dns.RcodeRefused {
+			break
 		}
-		last = answer
 	}
 	return last
 }

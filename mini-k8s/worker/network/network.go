@@ -35,8 +35,9 @@ import (
 var ErrSameNodeOnly = errors.New("no rights to set packet rules: pods reach only the pods on their own node")
 
 const (
-	labelCluster = "mini-k8s.cluster"
-	labelNode    = "mini-k8s.node"
+	labelCluster  = "mini-k8s.cluster"
+	labelNode     = "mini-k8s.node"
+	labelServices = "mini-k8s.services" // the range of the cluster's services, which no route or device shows
 
 	bridgePrefix = "mk8s-"
 	optionBridge = "com.docker.network.bridge.name"
@@ -49,6 +50,7 @@ type Config struct {
 	Cluster, Node string
 	PodCIDR       string // the node's part of the cluster's
 	ClusterCIDR   string
+	ServiceCIDR   string
 }
 
 // Ensure makes or repairs the node's bridge and the packet rules and returns the name of the Docker network. With
@@ -146,7 +148,7 @@ func bridge(ctx context.Context, docker *client.Client, config Config, ruled boo
 			optionBridge: Bridge(config.Cluster, config.Node),
 			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!ruled),
 		},
-		Labels: map[string]string{labelCluster: config.Cluster, labelNode: config.Node},
+		Labels: map[string]string{labelCluster: config.Cluster, labelNode: config.Node, labelServices: config.ServiceCIDR},
 	}
 	// From Engine 28 on (API 1.48) Docker drops what comes straight to a container's address, unless told not to.
 	if ruled && versions.GreaterThanOrEqualTo(version.APIVersion, "1.48") {

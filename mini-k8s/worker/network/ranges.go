@@ -1,6 +1,7 @@
 package network
 
-// Which ranges of addresses are free: those that neither Docker's networks nor the host's routes overlap.
+// Which ranges of addresses are free: those that neither Docker's networks nor the host's routes overlap, nor the services
+// of another cluster.
 
 import (
 	"context"
@@ -23,8 +24,18 @@ type use struct {
 // asked it returns the first free one of 10.244.0.0/16, 10.245.0.0/16 and so on. The bridges that this cluster has
 // left here do not count. It is for new clusters: of a running one the routes to its other machines do count.
 func FreeCIDR(ctx context.Context, docker *client.Client, cluster, asked string) (string, error) {
+	return free(ctx, docker, cluster, asked, 244, 256)
+}
+
+// FreeServiceCIDR does the same for the addresses of services, from 10.96.0.0/16 on. Two clusters on one machine must not
+// have the same: whose rules come first would get the other's connections.
+func FreeServiceCIDR(ctx context.Context, docker *client.Client, cluster, asked string) (string, error) {
+	return free(ctx, docker, cluster, asked, 96, 244)
+}
+
+func free(ctx context.Context, docker *client.Client, cluster, asked string, from, to int) (string, error) {
 	var candidates []string
-	for second := 244; second < 256; second++ {
+	for second := from; second < to; second++ {
 		candidates = append(candidates, fmt.Sprintf("10.%d.0.0/16", second))
 	}
 	if asked != "" {
@@ -66,8 +77,12 @@ func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]u
 	own := map[string]bool{} // this cluster's bridges
 	for _, n := range networks {
 		own[n.Options[optionBridge]] = n.Labels[labelCluster] == cluster
+		ranges := []string{n.Labels[labelServices]}
 		for _, config := range n.IPAM.Config {
-			if prefix, err := netip.ParsePrefix(config.Subnet); err == nil && n.Labels[labelCluster] != cluster {
+			ranges = append(ranges, config.Subnet)
+		}
+		for _, text := range ranges {
+			if prefix, err := netip.ParsePrefix(text); err == nil && n.Labels[labelCluster] != cluster {
 				used = append(used, use{prefix, "Docker network " + n.Name})
 			}
 		}

@@ -13,7 +13,9 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"workshop/mini-k8s/client"
@@ -34,11 +36,15 @@ const (
 
 // Config of a proxy.
 type Config struct {
-	Table       string // of nft, for all rules
-	ClusterCIDR string // the addresses of all pods
-	ServiceCIDR string // the addresses of all services
+	Table       string       // of nft, for all rules
+	ClusterCIDR netip.Prefix // the addresses of all pods
+	ServiceCIDR netip.Prefix // the addresses of all services
 	// Apply runs a script of nft as one transaction.
 	Apply func(ctx context.Context, script string) error
+	// Claim takes a port of the machine until it is closed.
+	Claim func(protocol string, port int) (io.Closer, error)
+	// ForgetUDP makes the kernel forget the flows of which stale says so.
+	ForgetUDP func(stale func(sentTo, ledTo netip.AddrPort) bool) error
 }
 
 // Proxy keeps the rules of one machine.
@@ -46,14 +52,15 @@ type Proxy struct {
 	config   Config
 	services *control.Informer[*corev1.Service]
 	slices   *control.Informer[*discoveryv1.EndpointSlice]
-	changed  chan struct{} // holds a token when there may be something to do
-	applied  rules         // what was set; nil if nobody knows what is
+	changed  chan struct{}        // holds a token when there may be something to do
+	applied  rules                // what was set; nil if nobody knows what is
+	claimed  map[string]io.Closer // the node ports of the rules, as their keys; nil if somebody else has it
 }
 
 // New returns a proxy that does nothing until Run.
 func New(c *client.Client, config Config) *Proxy {
 	return &Proxy{
-		config: config, changed: make(chan struct{}, 1),
+		config: config, changed: make(chan struct{}, 1), claimed: map[string]io.Closer{},
 		services: control.NewInformer(client.Of[*corev1.Service](c), client.Selection{}),
 		slices:   control.NewInformer(client.Of[*discoveryv1.EndpointSlice](c), client.Selection{}),
 	}
@@ -78,6 +85,7 @@ func (p *Proxy) follow(ctx context.Context) error {
 	}
 	p.services.Subscribe(ctx, func(_, _ *corev1.Service) { p.wake() })
 	p.slices.Subscribe(ctx, func(_, _ *discoveryv1.EndpointSlice) { p.wake() })
+	defer p.claim(nil)
 	p.wake() // there may be none of either, and rules of an earlier run
 	for again := time.After(repair); ctx.Err() == nil; {
 		select {
@@ -87,6 +95,10 @@ func (p *Proxy) follow(ctx context.Context) error {
 			p.wake()
 		case <-p.changed:
 			control.Sleep(ctx, gather)
+			select {
+			case <-p.changed: // that one is done with this one
+			default:
+			}
 			p.sync(ctx)
 		}
 	}
@@ -103,6 +115,7 @@ func (p *Proxy) wake() {
 // sync sets the rules if they are other than those that were set. After a failure all of them are set anew.
 func (p *Proxy) sync(ctx context.Context) {
 	wanted := rulesOf(p.services.List(), p.slices.List())
+	p.claim(wanted)
 	script := p.config.update(p.applied, wanted)
 	if script == "" {
 		return
@@ -115,6 +128,7 @@ func (p *Proxy) sync(ctx context.Context) {
 		}
 		return
 	}
+	p.forget(p.applied, wanted)
 	p.applied = wanted
 	slog.Debug("services follow", "ports", len(wanted[services])+len(wanted[nodePorts]), "took", time.Since(start))
 }

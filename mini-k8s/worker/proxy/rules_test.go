@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ import (
 
 var updateGolden = flag.Bool("update", false, "write the golden files anew")
 
-var testConfig = Config{Table: "mini-k8s-test-services", ClusterCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/16"}
+var testConfig = Config{Table: "mini-k8s-test-services", ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16")}
 
 func service(name, ip string, changes ...func(*corev1.Service)) *corev1.Service {
 	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},

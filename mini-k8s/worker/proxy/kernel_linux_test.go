@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"workshop/mini-k8s/worker/network"
+
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -211,6 +213,61 @@ func TestTheKernelServesServices(t *testing.T) {
 	}
 	if got := h.call("tcp", "10.96.0.10:80"); got != "refused" {
 		t.Errorf("a service that has lost its endpoints: %s", got)
+	}
+}
+
+// A client that always sends from the same port is led to another pod when its own is gone, and only then.
+func TestTheKernelForgetsUDPFlowsToPodsThatAreGone(t *testing.T) {
+	h := newHost(t, "10.244.1.2", "10.244.1.3")
+	for _, pod := range []string{"10.244.1.2", "10.244.1.3"} {
+		h.serve(pod + ":8080")
+	}
+	web := service("web", "10.96.0.10", func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolUDP })
+	leadTo := func(p *Proxy, addresses ...string) {
+		t.Helper()
+		ends := slice("web", 8080, addresses...)
+		ends.Ports[0].Protocol = new(corev1.ProtocolUDP)
+		wanted := rulesOf([]*corev1.Service{web}, []*discoveryv1.EndpointSlice{ends})
+		if err := h.apply(t.Context(), testConfig.update(p.applied, wanted)); err != nil {
+			t.Fatal(err)
+		}
+		h.inside(func() { p.forget(p.applied, wanted) })
+		p.applied = wanted
+	}
+	p := &Proxy{config: testConfig}
+	p.config.ForgetUDP = network.ForgetUDP
+	leadTo(p, "10.244.1.2")
+	var client net.Conn
+	h.inside(func() {
+		var err error
+		if client, err = net.Dial("udp", "10.96.0.10:80"); err != nil {
+			t.Error(err)
+		}
+	})
+	defer client.Close()
+	ask := func() string {
+		client.SetDeadline(time.Now().Add(5 * time.Second))
+		io.WriteString(client, "hello")
+		buffer := make([]byte, 64)
+		n, err := client.Read(buffer)
+		if err != nil {
+			return reasonOf(err)
+		}
+		return string(buffer[:n])
+	}
+	for _, step := range []struct {
+		pods []string
+		want string
+	}{
+		{[]string{"10.244.1.2"}, "10.244.1.2:8080"},
+		{[]string{"10.244.1.2", "10.244.1.3"}, "10.244.1.2:8080"},
+		{[]string{"10.244.1.3"}, "10.244.1.3:8080"},
+		{[]string{"10.244.1.2", "10.244.1.3"}, "10.244.1.3:8080"},
+	} {
+		leadTo(p, step.pods...)
+		if got := ask(); got != step.want {
+			t.Errorf("with the pods %v it is %s that answers, want %s", step.pods, got, step.want)
+		}
 	}
 }
 
