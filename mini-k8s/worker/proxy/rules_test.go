@@ -31,8 +31,9 @@ func service(name, ip string, changes ...func(*corev1.Service)) *corev1.Service 
 func slice(of string, port int32, addresses ...string) *discoveryv1.EndpointSlice {
 	of, portName, _ := strings.Cut(of, ":")
 	s := &discoveryv1.EndpointSlice{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: of + portName, Labels: map[string]string{discoveryv1.LabelServiceName: of}},
-		Ports:      []discoveryv1.EndpointPort{{Name: ptr.To(portName), Port: ptr.To(port), Protocol: ptr.To(corev1.ProtocolTCP)}},
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: of + portName, Labels: map[string]string{discoveryv1.LabelServiceName: of}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To(portName), Port: ptr.To(port), Protocol: ptr.To(corev1.ProtocolTCP)}},
 	}
 	for _, address := range addresses {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}})
@@ -41,7 +42,7 @@ func slice(of string, port int32, addresses ...string) *discoveryv1.EndpointSlic
 }
 
 func nodePort(number int32) func(*corev1.Service) {
-	return func(s *corev1.Service) { s.Spec.Ports[0].NodePort = number }
+	return func(s *corev1.Service) { s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, number }
 }
 
 func sticky(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }
