@@ -65,6 +65,7 @@ type Worker struct {
 
 // New opens the kubelet's port; nothing runs until Run, which closes it.
 func New(config Config) (*Worker, error) {
+	config.ServiceCIDR = cmp.Or(config.ServiceCIDR, "10.96.0.0/16")
 	w := &Worker{Config: config}
 	var err error
 	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
@@ -125,11 +126,11 @@ func (w *Worker) runPods(ctx context.Context) error {
 		components = append(components, control.Component{Name: "DNS", Run: names.Run})
 	}
 	if w.networked && w.Services {
-		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: w.ClusterCIDR, ServiceCIDR: cmp.Or(w.ServiceCIDR, "10.96.0.0/16"),
+		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR,
 			Apply: func(ctx context.Context, script string) error {
 				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 			}})
-		components = append(components, control.Component{Name: "proxy", Run: services.Run})
+		components = append(components, control.Component{Name: "proxy", Run: services.Run}, control.Component{Name: "network", Run: w.keepNetwork})
 	}
 	return control.Run(ctx, components...)
 }
@@ -144,8 +145,7 @@ func (w *Worker) prepare(ctx context.Context) (err error) {
 			return err
 		}
 		w.networked = network.CanSetRules(w.Docker)
-		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR})
-		if errors.Is(err, network.ErrSameNodeOnly) {
+		if err := w.ensureNetwork(ctx); errors.Is(err, network.ErrSameNodeOnly) {
 			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
 		} else if err != nil {
 			return err

@@ -49,6 +49,7 @@ type Config struct {
 	Cluster, Node string
 	PodCIDR       string // the node's part of the cluster's
 	ClusterCIDR   string
+	ServiceCIDR   string
 }
 
 // Ensure makes or repairs the node's bridge and the packet rules and returns the name of the Docker network. With
@@ -115,6 +116,11 @@ func ensureBridge(ctx context.Context, docker *client.Client, config Config, rul
 		if err := docker.NetworkRemove(ctx, n.ID); err != nil {
 			return fmt.Errorf("network %s is not what node %s needs for range %s; delete the pods of node %s first: %w",
 				n.Name, config.Node, config.PodCIDR, config.Node, err)
+		}
+	}
+	for _, cidr := range []string{config.ClusterCIDR, config.ServiceCIDR} {
+		if _, err := FreeCIDR(ctx, docker, config.Cluster, cidr); err != nil {
+			return fmt.Errorf("this machine cannot be a node of a cluster with the addresses %s: %w", cidr, err)
 		}
 	}
 	// Docker goes on with what it has been asked: if we did not wait, a Remove that follows might come too early.
