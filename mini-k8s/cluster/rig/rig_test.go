@@ -5,15 +5,30 @@ import (
 	"time"
 )
 
-func TestHosts(t *testing.T) {
-	start := time.Now()
+func TestFaultsOfACable(t *testing.T) {
 	r := New(t, 2)
-	t.Log("built", time.Since(start))
 	a, b := r.Hosts[0], r.Hosts[1]
 	a.Start("hello")
-	r.Eventually("b hears a", func() error { _, err := b.Get("http://" + a.Address + ":8080"); return err })
-	t.Log("heard", time.Since(start))
-	r.Up()
-	t.Log("up", time.Since(start))
-	t.Log(a.Run("ip", "route"), b.Run("ip", "route"), a.Run("ps", "ax"))
+	url := "http://" + a.Address + ":8080"
+	hears := func() error { _, err := b.Get(url); return err }
+	r.Eventually("one host hears the other", hears)
+
+	a.Delay(50 * time.Millisecond)
+	start := time.Now()
+	if err := hears(); err != nil || time.Since(start) < 200*time.Millisecond { // there and back, to connect and to ask
+		t.Errorf("with a delay it takes %v (%v)", time.Since(start), err)
+	}
+	a.Heal()
+	b.Cut()
+	if err := hears(); err == nil {
+		t.Error("a host hears through a cable that is cut")
+	}
+	b.Heal()
+	r.Eventually("it hears again when the cable is healed", hears)
+	b.Drop(100)
+	if err := hears(); err == nil {
+		t.Error("a host hears, though all frames are lost")
+	}
+	b.Drop(20)
+	r.Eventually("it hears though some are", hears)
 }
