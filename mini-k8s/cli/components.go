@@ -88,7 +88,8 @@ func workerCommand() *cli.Command {
 		Name:  "worker",
 		Usage: "Run a worker that joins a master on another machine",
 		Description: `The token is needed the first time; then the worker has a certificate, which it keeps in --dir. Stopped, it
-leaves its pods running, and goes on with them when it is started again.
+leaves its pods running, and goes on with them when it is started again. To remove them, and all else that it has
+made, say mini-k8s down --name and the cluster's name (the master's --name).
 
 Examples:
    mini-k8s worker --master https://192.168.56.10:6443 --token <id>.<secret>.<hash>
@@ -134,6 +135,11 @@ func runWorker(cCtx *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	release, err := cluster.Join(info.Name, node, cCtx.String("runtime"))
+	if err != nil {
+		return err
+	}
+	defer release()
 	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: tls, Docker: d,
 		ClusterCIDR: info.ClusterCIDR, ServiceCIDR: info.ServiceCIDR, Labels: nodeLabels})
 	if err != nil {

@@ -175,8 +175,8 @@ func downCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "down",
 		Usage: "Stop a cluster of this machine and remove all that it made",
-		Description: `Removes the cluster's containers, networks, packet rules and state, and nothing else. It also cleans
-up after a cluster that was killed.
+		Description: `Removes the cluster's containers, networks, packet rules, routes and state, and nothing else. It also cleans
+up after a cluster that was killed, and after a worker that has joined the cluster from this machine.
 
 Example: mini-k8s down --name big`,
 		Flags: []cli.Flag{nameFlag()},

@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	gonet "net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -53,6 +54,9 @@ func New(config Config) *Client {
 			MaxIdleConnsPerHost: 16,
 			IdleConnTimeout:     90 * time.Second,
 			TLSHandshakeTimeout: 10 * time.Second,
+			DialContext:         (&gonet.Dialer{Timeout: 5 * time.Second}).DialContext,
+			// A cable that was cut breaks no connection: without asking, a watch would wait on it for a quarter of an hour.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 		}
 	}
 	return &Client{server: strings.TrimSuffix(config.Server, "/"), http: &http.Client{Transport: config.Transport}, name: config.Name}

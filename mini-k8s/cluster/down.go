@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,7 +70,7 @@ func (c *Cluster) close() {
 }
 
 // Down stops the cluster of the name, in whatever process it runs, and removes all that it made. It also cleans up
-// after one that was killed.
+// after one that was killed, and after workers that have joined the cluster from this machine.
 func Down(ctx context.Context, name string, out io.Writer) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -82,13 +83,21 @@ func Down(ctx context.Context, name string, out io.Writer) error {
 			return err
 		}
 	}
-	if _, err := os.Stat(c.dir); errors.Is(err, fs.ErrNotExist) {
-		if !wasRunning {
+	workers, inDocker, err := workersOf(name)
+	state := c.dir
+	if err == nil && len(workers) > 0 {
+		state = filepath.Join(c.dir, "cluster.json") // without it the directory is a master's
+		err = c.tell("Removing the workers of "+name, func() (string, error) { return "nothing is left", c.removeWorkers(ctx, workers, inDocker) })
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
+		if !wasRunning && len(workers) == 0 {
 			fmt.Fprintf(out, "There is no cluster %q here.\n", name)
 		}
 		return nil
 	}
-	var err error
 	if c.release, err = lock(c.dir); err != nil {
 		return err
 	}

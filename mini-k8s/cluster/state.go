@@ -191,7 +191,7 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) 
 		return "", err
 	}
 	c.settings.ServiceCIDR = cmp.Or(c.settings.ServiceCIDR, master.DefaultServiceCIDR) // the state may be older than the flag
-	c.settings.Listen = cmp.Or(c.Listen, c.settings.Listen) // if empty, the master finds a port
+	c.settings.Listen = cmp.Or(c.Listen, c.settings.Listen)                            // if empty, the master finds a port
 	return "pods in " + c.settings.ClusterCIDR, c.settings.save(c.dir)
 }
 

@@ -138,19 +138,19 @@ func (w *Worker) runPods(ctx context.Context) error {
 				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 			}})
 		components = append(components, control.Component{Name: "proxy", Run: func(ctx context.Context) error {
-			return w.alone(ctx, services.Run)
+			return w.alone(ctx, control.Component{Name: "services", Run: services.Run}, control.Component{Name: "network", Run: w.keepNetwork})
 		}})
 	}
 	return control.Run(ctx, components...)
 }
 
 // alone runs what one worker does for all of the cluster on this machine. When that one ends, another goes on.
-func (w *Worker) alone(ctx context.Context, run func(context.Context) error) error {
+func (w *Worker) alone(ctx context.Context, components ...control.Component) error {
 	for ctx.Err() == nil {
 		held, err := net.Listen("unix", "@"+network.Services(w.Cluster)) // a name that goes with its process
 		if err == nil {
 			defer held.Close()
-			return run(ctx)
+			return control.Run(ctx, components...)
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("look after the services: %w", err)
@@ -170,8 +170,7 @@ func (w *Worker) prepare(ctx context.Context) (err error) {
 			return err
 		}
 		w.networked = network.CanSetRules(w.Docker)
-		_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR, ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR})
-		if errors.Is(err, network.ErrSameNodeOnly) {
+		if err := w.ensureNetwork(ctx); errors.Is(err, network.ErrSameNodeOnly) {
 			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
 		} else if err != nil {
 			return err

@@ -119,6 +119,11 @@ func ensureBridge(ctx context.Context, docker *client.Client, config Config, rul
 				n.Name, config.Node, config.PodCIDR, config.Node, err)
 		}
 	}
+	for _, cidr := range []string{config.ClusterCIDR, config.ServiceCIDR} {
+		if _, err := FreeCIDR(ctx, docker, config.Cluster, cidr); err != nil {
+			return fmt.Errorf("this machine cannot be a node of a cluster with the addresses %s: %w", cidr, err)
+		}
+	}
 	// Docker goes on with what it has been asked: if we did not wait, a Remove that follows might come too early.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()

@@ -197,13 +197,15 @@ func TestFreeCIDRNamesTheConflict(t *testing.T) {
 	}
 }
 
-func TestParseRoutesLeavesOutTheDefaultAndOurOwn(t *testing.T) {
-	got, err := parseRoutes(`[{"dst":"default","gateway":"192.0.2.1","dev":"eth0"}, {"dst":"10.244.0.0/15","dev":"tun0"},
-		{"dst":"10.9.9.9","dev":"eth0"}, {"dst":"10.250.1.0/24","dev":"mk8s-1"}]`, map[string]bool{"mk8s-1": true})
+func TestTheDefaultRouteAndTheClustersOwnDoNotCount(t *testing.T) {
+	all := []route{{Dst: "default", Gateway: "192.0.2.1", Dev: "eth0"}, {Dst: "10.244.0.0/15", Dev: "tun0"},
+		{Dst: "10.9.9.9", Dev: "eth0"}, {Dst: "10.250.1.0/24", Dev: "mk8s-1"},
+		{Dst: "10.250.2.0/24", Dev: "eth0", Protocol: protocol, Metric: metric("x")},
+		{Dst: "10.251.2.0/24", Dev: "eth0", Protocol: protocol, Metric: metric("y")}}
 	want := []use{{netip.MustParsePrefix("10.244.0.0/15"), "a route through tun0"},
-		{netip.MustParsePrefix("10.9.9.9/32"), "a route through eth0"}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %v (%v), want %v", got, err, want)
+		{netip.MustParsePrefix("10.9.9.9/32"), "a route through eth0"}, {netip.MustParsePrefix("10.251.2.0/24"), "a route through eth0"}}
+	if got := usedByRoutes(all, "x", map[string]bool{"mk8s-1": true}); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

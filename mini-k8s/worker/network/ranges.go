@@ -5,11 +5,8 @@ package network
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 
 	"github.com/docker/docker/client"
 )
@@ -21,8 +18,8 @@ type use struct {
 }
 
 // FreeCIDR returns the range that was asked for, or an error that tells who has part of it already. With nothing
-// asked it returns the first free one of 10.244.0.0/16, 10.245.0.0/16 and so on. The bridges that this cluster has
-// left here do not count. It is for new clusters: of a running one the routes to its other machines do count.
+// asked it returns the first free one of 10.244.0.0/16, 10.245.0.0/16 and so on. What this cluster has here already does
+// not count.
 func FreeCIDR(ctx context.Context, docker *client.Client, cluster, asked string) (string, error) {
 	return free(ctx, docker, cluster, asked, 244, 256)
 }
@@ -87,32 +84,21 @@ func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]u
 			}
 		}
 	}
-	routes, err := run(ctx, "", "ip", "-json", "-4", "route")
-	if errors.Is(err, exec.ErrNotFound) { // not Linux: Docker is in a virtual machine, whose routes are not ours to see
-		return used, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	found, err := parseRoutes(routes, own)
-	return append(used, found...), err
+	routes, err := listRoutes(ctx)
+	return append(used, usedByRoutes(routes, cluster, own)...), err
 }
 
-// parseRoutes leaves out the default route, which overlaps everything, and those through our own bridges.
-func parseRoutes(text string, own map[string]bool) ([]use, error) {
-	var routes []struct{ Dst, Dev string }
-	if err := json.Unmarshal([]byte(text), &routes); err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	var used []use
+// usedByRoutes leaves out the default route, which overlaps everything, and the cluster's own: those through its bridges,
+// and those to its other machines.
+func usedByRoutes(routes []route, cluster string, own map[string]bool) (used []use) {
 	for _, r := range routes {
 		prefix, err := netip.ParsePrefix(r.Dst)
 		if addr, single := netip.ParseAddr(r.Dst); single == nil {
 			prefix, err = addr.Prefix(addr.BitLen())
 		}
-		if err == nil && prefix.Bits() > 0 && !own[r.Dev] { // "default" is none
+		if err == nil && prefix.Bits() > 0 && !own[r.Dev] && !r.isOf(cluster) { // "default" is no prefix
 			used = append(used, use{prefix, "a route through " + r.Dev})
 		}
 	}
-	return used, nil
+	return used
 }

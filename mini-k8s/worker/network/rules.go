@@ -97,7 +97,8 @@ func AllowDetours() error {
 	return errors.Join(failures...)
 }
 
-// removeRules goes by the comment and the table's name, so that it finds those of an earlier range as well.
+// removeRules goes by the comment and the table's name, so that it finds those of an earlier range as well, and takes the
+// routes with them.
 func removeRules(ctx context.Context, cluster string) error {
 	rules, err := run(ctx, "", "iptables", "-w", "-S")
 	failures := []error{err}
@@ -108,6 +109,7 @@ func removeRules(ctx context.Context, cluster string) error {
 	for _, name := range []string{table(cluster), Services(cluster)} {
 		failures = append(failures, Apply(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", name)))
 	}
+	failures = append(failures, SetRoutes(ctx, cluster, nil))
 	// Where a tool is not installed it cannot have left anything.
 	failures = slices.DeleteFunc(failures, func(err error) bool { return errors.Is(err, exec.ErrNotFound) })
 	return errors.Join(failures...)
