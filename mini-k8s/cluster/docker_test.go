@@ -163,7 +163,7 @@ func TestDockerClusterOfAnotherUserIsNotTouched(t *testing.T) {
 
 func TestDockerWorkersJoinAMaster(t *testing.T) {
 	u := newDockerUser(t)
-	m := startMaster(u, "--cluster-cidr", "10.231.0.0/16")
+	m := startMaster(u, "--cluster-cidr", "10.231.0.0/16", "--service-cidr", "10.232.0.0/16")
 	token := strings.TrimSpace(u.run("token", "--dir", m.dir))
 	join := func(node string, token ...string) *process {
 		return u.start(append([]string{"worker", "--master", m.url, "--node", node}, token...)...)

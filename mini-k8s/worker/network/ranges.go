@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/docker/docker/client"
 )
@@ -71,9 +72,7 @@ func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]u
 		return nil, err
 	}
 	var used []use
-	own := map[string]bool{} // this cluster's bridges
 	for _, n := range networks {
-		own[n.Options[optionBridge]] = n.Labels[labelCluster] == cluster
 		ranges := []string{n.Labels[labelServices]}
 		for _, config := range n.IPAM.Config {
 			ranges = append(ranges, config.Subnet)
@@ -85,18 +84,18 @@ func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]u
 		}
 	}
 	routes, err := listRoutes(ctx)
-	return append(used, usedByRoutes(routes, cluster, own)...), err
+	return append(used, usedByRoutes(routes, cluster)...), err
 }
 
-// usedByRoutes leaves out the default route, which overlaps everything, and the cluster's own: those through its bridges,
-// and those to its other machines.
-func usedByRoutes(routes []route, cluster string, own map[string]bool) (used []use) {
+// usedByRoutes leaves out the default route, which overlaps everything, and the cluster's own to its other machines. Those
+// through our bridges stand among Docker's networks, with the name of their cluster; a moment earlier here than there.
+func usedByRoutes(routes []route, cluster string) (used []use) {
 	for _, r := range routes {
 		prefix, err := netip.ParsePrefix(r.Dst)
 		if addr, single := netip.ParseAddr(r.Dst); single == nil {
 			prefix, err = addr.Prefix(addr.BitLen())
 		}
-		if err == nil && prefix.Bits() > 0 && !own[r.Dev] && !r.isOf(cluster) { // "default" is no prefix
+		if err == nil && prefix.Bits() > 0 && !strings.HasPrefix(r.Dev, bridgePrefix) && !r.isOf(cluster) { // "default" is no prefix
 			used = append(used, use{prefix, "a route through " + r.Dev})
 		}
 	}
