@@ -91,7 +91,7 @@ func serve(ctx context.Context) error {
 		defer cancel()
 		drained <- server.Shutdown(timeout)
 	})
-	log.Printf("listening on %s; I say: %s", port.Addr(), greeting[:len(greeting)-1])
+	log.Printf("listening on :%d; I say: %s", port.Addr().(*net.TCPAddr).Port, greeting[:len(greeting)-1])
 	if err := server.Serve(port); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
