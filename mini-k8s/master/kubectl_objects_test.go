@@ -164,7 +164,7 @@ func testGetOrder(k *kubectl) {
 		k.ok("create configmap " + name + " --from-literal=k=" + name)
 	}
 	k.ok("label configmap a b tier=front")
-	k.says("get configmaps a b c --sort-by=.metadata.creationTimestamp -o name", "configmap/a\nconfigmap/b\nconfigmap/c")
+	k.says("get configmaps a b c --sort-by=.metadata.name -o name", "configmap/a\nconfigmap/b\nconfigmap/c")
 	k.ok("label configmap c order=1")
 	k.ok("label configmap a order=2")
 	k.ok("label configmap b order=3")

@@ -80,6 +80,7 @@ func (s *Server) routes() {
 	s.discoveryRoutes()
 	s.openAPIRoutes()
 	s.reviewRoutes()
+	s.autoscaleRoutes()
 	s.mux.HandleFunc("GET /healthz", ok)
 	s.mux.HandleFunc("GET /livez", ok)
 	s.answer("GET /readyz", s.ready)
