@@ -45,9 +45,10 @@ bench: ## measure: times, memory, and ratios to peers in the same run
 	$(GO) test -run '^$$' -bench . ./mini-k8s/worker/proxy
 	$(GO) test -run '^$$' -bench . -benchtime 5x ./mini-k8s/worker/dns
 
-fuzz: ## look for requests that the API server fails at, 30 seconds each; what it finds stays as a test
+fuzz: ## look for requests that the servers fail at, 30 seconds each; what it finds stays as a test
 	for target in Object Patch Path Selector; do $(GO) test -run '^$$' -fuzz "^Fuzz$$target\$$" -fuzztime 30s ./mini-k8s/master/apiserver || exit 1; done
 	$(GO) test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 30s ./mini-k8s/master/store
+	$(GO) test -run '^$$' -fuzz '^FuzzServeDNS$$' -fuzztime 30s ./mini-k8s/worker/dns
 
 crash: ## kill -9 the store in a write load, 50 times
 	MINI_K8S_CRASH_ROUNDS=50 $(GO) test -run Crash -v -count 1 -timeout 30m ./mini-k8s/master/store

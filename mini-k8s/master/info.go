@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,24 +20,19 @@ type ClusterInfo struct{ Name, ClusterCIDR, ServiceCIDR string }
 
 // publishInfo writes the ConfigMap.
 func (m *Master) publishInfo(ctx context.Context) error {
-	err := publish(ctx, m, &corev1.ConfigMap{
+	maps := client.Of[*corev1.ConfigMap](m.Client("component:master", "master"))
+	wanted := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: infoName},
 		Data:       map[string]string{"name": m.Name, "clusterCIDR": m.ClusterCIDR.String(), "serviceCIDR": m.ServiceCIDR.String()},
-	})
+	}
+	_, err := maps.Create(ctx, wanted)
+	if apierrors.IsAlreadyExists(err) {
+		_, err = maps.Update(ctx, wanted)
+	}
 	if err != nil {
 		return fmt.Errorf("publish the cluster's name and addresses: %w", err)
 	}
 	return nil
-}
-
-// publish makes an object what it is to be, and creates it if it is not there.
-func publish[T api.Object](ctx context.Context, m *Master, wanted T) error {
-	objects := client.Of[T](m.Client("component:master", "master"))
-	_, err := objects.Update(ctx, wanted)
-	if apierrors.IsNotFound(err) {
-		_, err = objects.Create(ctx, wanted)
-	}
-	return err
 }
 
 // ReadClusterInfo returns what the master has published.

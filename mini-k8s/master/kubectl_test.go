@@ -554,7 +554,6 @@ func testDiscovery(k *kubectl) {
 }
 
 func testServices(k *kubectl) {
-	k.shows("--namespace=default get service kubernetes", `^kubernetes +ClusterIP +10\.96\.0\.1 +<none> +443/TCP`)
 	mastertest.Eventually(k.t, "the namespace has its account and the certificate", func() bool {
 		_, _, err := k.run("", "get serviceaccount/default configmap/kube-root-ca.crt")
 		return err == nil

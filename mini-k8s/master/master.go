@@ -112,9 +112,6 @@ func New(ctx context.Context, config Config) (_ *Master, err error) {
 	if m.server, err = apiserver.New(ctx, apiserver.Config{Store: m.store, CA: m.CA, Kubelet: kubelets, ServiceCIDR: m.ServiceCIDR}); err != nil {
 		return nil, err
 	}
-	if err := m.publishItself(ctx); err != nil { // a cluster works without
-		slog.Warn("cannot publish the service kubernetes", "reason", err)
-	}
 	return m, m.publishInfo(ctx)
 }
 

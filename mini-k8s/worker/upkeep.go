@@ -7,7 +7,6 @@ import (
 	"context"
 	"time"
 
-	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/network"
 
@@ -17,32 +16,25 @@ import (
 // repair is how often bridge, rules and routes are looked at, though nobody has told of a change.
 const repair = 10 * time.Second
 
-// keepNetwork runs until the context ends. The routes stay then: the pods do, too.
-func (w *Worker) keepNetwork(ctx context.Context) error {
-	nodes := control.NewInformer(client.Of[*corev1.Node](w.Client), client.Selection{})
-	queue := control.NewQueue("network")
+// upkeep returns the loop. The routes stay when it ends: the pods do, too.
+func (w *Worker) upkeep(deps control.Deps) *control.Loop {
 	const routes, rules = "routes", "bridge and rules"
-	follow := func(ctx context.Context) error {
-		// With a part of the nodes it would remove the routes to the others.
-		if err := nodes.WaitSynced(ctx); err != nil {
+	nodes := control.Of[*corev1.Node](deps)
+	var loop *control.Loop
+	loop = control.NewLoop(deps.As("network"), 1, func(ctx context.Context, key string) error {
+		loop.AddAfter(key, repair)
+		if key == rules {
+			return w.ensureNetwork(ctx)
+		}
+		addresses, err := network.Addresses()
+		if err != nil {
 			return err
 		}
-		nodes.Subscribe(ctx, func(_, _ *corev1.Node) { queue.Add(routes) })
-		queue.Add(routes)
-		queue.AddAfter(rules, repair) // they have just been made
-		return queue.Run(ctx, 1, func(ctx context.Context, key string) error {
-			queue.AddAfter(key, repair)
-			if key == rules {
-				return w.ensureNetwork(ctx)
-			}
-			addresses, err := network.Addresses()
-			if err != nil {
-				return err
-			}
-			return network.SetRoutes(ctx, w.Cluster, network.RoutesTo(nodes.List(), w.Address, addresses))
-		})
-	}
-	return control.Run(ctx, control.Component{Name: "nodes", Run: nodes.Run}, control.Component{Name: "upkeep", Run: follow})
+		return network.SetRoutes(ctx, w.Cluster, network.RoutesTo(nodes.List(), w.Address, addresses))
+	})
+	control.Watch(loop, nodes, func(*corev1.Node) []string { return []string{routes} })
+	loop.AddAfter(rules, repair) // they have just been made
+	return loop
 }
 
 func (w *Worker) ensureNetwork(ctx context.Context) error {

@@ -8,7 +8,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -48,10 +47,8 @@ type Config struct {
 	Labels      map[string]string // of the node
 }
 
-const (
-	domain             = "cluster.local" // the cluster's in DNS
-	defaultServiceCIDR = "10.96.0.0/16"
-)
+// domain is the cluster's in DNS.
+const domain = "cluster.local"
 
 // Worker is a node.
 type Worker struct {
@@ -68,7 +65,6 @@ type Worker struct {
 // New opens the kubelet's port; nothing runs until Run, which closes it.
 func New(config Config) (*Worker, error) {
 	w := &Worker{Config: config}
-	w.ServiceCIDR = cmp.Or(w.ServiceCIDR, defaultServiceCIDR)
 	var err error
 	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
 		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
@@ -114,34 +110,36 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // runPods runs the kubelet, with what makes services of pods.
 func (w *Worker) runPods(ctx context.Context) error {
-	components := []control.Component{{Name: "kubelet", Run: w.kubelet.Run}}
-	if w.networked {
-		server := w.dns().Server
-		upstream, err := dns.Upstreams("/etc/resolv.conf", server)
-		if err != nil {
-			slog.Warn("pods can resolve the names of the cluster only", "node", w.Node, "reason", err)
-		}
-		names, err := dns.New(w.Client, dns.Config{Domain: domain, Listen: net.JoinHostPort(server, "53"), Upstream: upstream})
-		if err != nil {
-			return err
-		}
-		components = append(components, control.Component{Name: "DNS", Run: names.Run})
+	if !w.networked {
+		return w.kubelet.Run(ctx)
 	}
-	if w.networked {
-		pods, err1 := netip.ParsePrefix(w.ClusterCIDR)
-		addresses, err2 := netip.ParsePrefix(w.ServiceCIDR)
-		if err := errors.Join(err1, err2); err != nil {
-			return fmt.Errorf("ranges of the cluster: %w", err)
-		}
-		services := proxy.New(w.Client, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: pods, ServiceCIDR: addresses,
-			Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
-				return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
-			}})
-		components = append(components, control.Component{Name: "proxy", Run: func(ctx context.Context) error {
-			return w.alone(ctx, control.Component{Name: "services", Run: services.Run}, control.Component{Name: "network", Run: w.keepNetwork})
+	pods, err1 := netip.ParsePrefix(w.ClusterCIDR)
+	addresses, err2 := netip.ParsePrefix(w.ServiceCIDR)
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("ranges of the cluster: %w", err)
+	}
+	server := w.dns().Server
+	upstream, err := dns.Upstreams("/etc/resolv.conf", server)
+	if err != nil {
+		slog.Warn("pods can resolve the names of the cluster only", "node", w.Node, "reason", err)
+	}
+	deps := control.NewDeps(w.Client, "worker")
+	names, err := dns.New(deps, dns.Config{Domain: domain, Listen: net.JoinHostPort(server, "53"), Upstream: upstream})
+	if err != nil {
+		return err
+	}
+	services := proxy.New(deps, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: pods, ServiceCIDR: addresses,
+		Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
+			return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 		}})
-	}
-	return control.Run(ctx, components...)
+	return control.Run(ctx,
+		control.Component{Name: "kubelet", Run: w.kubelet.Run},
+		control.Component{Name: "shared caches", Run: deps.Run},
+		control.Component{Name: "DNS", Run: names.Run},
+		control.Component{Name: "proxy", Run: func(ctx context.Context) error {
+			return w.alone(ctx, control.Component{Name: "services", Run: services.Run}, control.Component{Name: "network", Run: w.upkeep(deps).Run})
+		}},
+	)
 }
 
 // alone runs what one worker does for all of the cluster on this machine. When that one ends, another goes on.

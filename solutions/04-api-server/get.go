@@ -77,9 +77,10 @@ func (s *Server) collection(w http.ResponseWriter, r *request) error {
 	if options.ResourceVersionMatch == metav1.ResourceVersionMatchExact {
 		return (&Server{Config: Config{Store: asOf{s.Store, revision}}}).list(w, r)
 	}
-	// The present will do, unless the store has not come so far: then it refuses a watch.
-	if _, err := s.Store.Watch("", revision); errors.Is(err, store.ErrFuture) {
-		return err
+	if revision > 0 && !options.Watch { // the present will do, unless the store has not come so far: then it refuses a watch
+		if _, err := s.Store.Watch("", revision); errors.Is(err, store.ErrFuture) {
+			return err
+		}
 	}
 	return s.list(w, r)
 }

@@ -193,9 +193,11 @@ func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Obje
 //  5. Write nothing if nothing changes.
 //  6. Create or update it; the store refuses that if the old object is not what it was.
 func (s *Server) save(r *request, object api.Object, old store.Object) (saved store.Object, err error) {
-	ctx, cancel := context.WithTimeout(r.Context(), writeLimit)
-	defer cancel()
+	ctx := r.Context()
 	if service, ok := object.(*corev1.Service); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, writeLimit)
+		defer cancel()
 		settle, refusal := s.claimAddresses(ctx, r, service, old)
 		if refusal != nil {
 			return store.Object{}, refusal

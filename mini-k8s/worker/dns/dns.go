@@ -22,7 +22,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
 	"github.com/miekg/dns"
@@ -44,8 +43,8 @@ type Config struct {
 type Server struct {
 	config   Config
 	zone     string // the domain as DNS writes it: "cluster.local."
-	services *control.Informer[*corev1.Service]
-	slices   *control.Informer[*discoveryv1.EndpointSlice]
+	services *control.Objects[*corev1.Service]
+	slices   *control.Objects[*discoveryv1.EndpointSlice]
 	upstream *upstream
 	udp      net.PacketConn
 	tcp      net.Listener
@@ -53,11 +52,10 @@ type Server struct {
 }
 
 // New opens the port; nothing is answered until Run, which closes it.
-func New(c *client.Client, config Config) (*Server, error) {
+func New(deps control.Deps, config Config) (*Server, error) {
 	s := &Server{
 		config: config, zone: dns.Fqdn(strings.ToLower(config.Domain)), upstream: newUpstream(config.Upstream),
-		services: control.NewInformer(client.Of[*corev1.Service](c), client.Selection{}),
-		slices:   control.NewInformer(client.Of[*discoveryv1.EndpointSlice](c), client.Selection{}),
+		services: control.Of[*corev1.Service](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps),
 	}
 	s.services.Index("namespace", func(service *corev1.Service) []string { return []string{service.Namespace} })
 	s.services.Index("address", func(service *corev1.Service) []string { return []string{service.Spec.ClusterIP} })
@@ -94,7 +92,7 @@ func (s *Server) Run(ctx context.Context) error {
 		{PacketConn: s.udp, Handler: s, UDPSize: dns.DefaultMsgSize},
 		{Listener: s.tcp, Handler: s},
 	}
-	components := []control.Component{{Name: "services", Run: s.services.Run}, {Name: "endpoints", Run: s.slices.Run}, {Name: "names", Run: s.learn}}
+	components := []control.Component{{Name: "names", Run: s.learn}}
 	for _, server := range servers {
 		components = append(components, control.Component{Name: "DNS", Run: func(ctx context.Context) error {
 			return serve(ctx, server)

@@ -51,8 +51,9 @@ func newServer(t testing.TB, upstream ...string) (*Server, *mastertest.Bench) {
 		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.244.1.2"}, Hostname: ptr.To("first")}, {Addresses: []string{"10.244.2.2"}},
 			{Addresses: []string{"10.244.2.3"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}}},
 	})
+	deps := bench.Deps()
 	s := again(t, func() (*Server, error) {
-		return New(bench.Client, Config{Domain: "cluster.local", Listen: "127.0.0.1:0", Upstream: upstream})
+		return New(deps, Config{Domain: "cluster.local", Listen: "127.0.0.1:0", Upstream: upstream})
 	})
 	bench.Start(s.Run)
 	mastertest.Eventually(t, "the server knows all names", s.synced.Load)

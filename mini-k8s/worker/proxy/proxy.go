@@ -18,7 +18,6 @@ import (
 	"net/netip"
 	"time"
 
-	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,33 +49,24 @@ type Config struct {
 // Proxy keeps the rules of one machine.
 type Proxy struct {
 	config   Config
-	services *control.Informer[*corev1.Service]
-	slices   *control.Informer[*discoveryv1.EndpointSlice]
+	services *control.Objects[*corev1.Service]
+	slices   *control.Objects[*discoveryv1.EndpointSlice]
 	changed  chan struct{}        // holds a token when there may be something to do
 	applied  rules                // what was set; nil if nobody knows what is
 	claimed  map[string]io.Closer // the node ports of the rules, as their keys; nil if somebody else has it
 }
 
 // New returns a proxy that does nothing until Run.
-func New(c *client.Client, config Config) *Proxy {
+func New(deps control.Deps, config Config) *Proxy {
 	return &Proxy{
 		config: config, changed: make(chan struct{}, 1), claimed: map[string]io.Closer{},
-		services: control.NewInformer(client.Of[*corev1.Service](c), client.Selection{}),
-		slices:   control.NewInformer(client.Of[*discoveryv1.EndpointSlice](c), client.Selection{}),
+		services: control.Of[*corev1.Service](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps),
 	}
 }
 
 // Run sets the rules whenever they change, until the context ends. It begins when all is known that there is: half of it
 // would break connections that work.
 func (p *Proxy) Run(ctx context.Context) error {
-	return control.Run(ctx,
-		control.Component{Name: "services", Run: p.services.Run},
-		control.Component{Name: "endpoints", Run: p.slices.Run},
-		control.Component{Name: "rules", Run: p.follow},
-	)
-}
-
-func (p *Proxy) follow(ctx context.Context) error {
 	if err := p.services.WaitSynced(ctx); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func newMachine(t *testing.T, bench *mastertest.Bench) (m *machine, stop func())
 		m.stale = stale
 		return nil
 	}
-	stop = bench.Start(New(bench.Loops(), config).Run)
+	stop = bench.Start(New(bench.Deps(), config).Run)
 	synctest.Wait()
 	time.Sleep(gather)
 	synctest.Wait()
