@@ -21,6 +21,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"workshop/mini-k8s/api"
@@ -55,13 +56,15 @@ func NewLoop(deps Deps, workers int, reconcile func(ctx context.Context, key str
 // The function must be quick and must not ask the same objects.
 func Watch[T api.Object](l *Loop, objects *Objects[T], keys func(o T) []string) {
 	Subscribe(l, objects, func(old, o T) {
+		var all []string
 		for _, o := range []T{old, o} {
-			if !exists(o) {
-				continue
+			if exists(o) {
+				all = append(all, keys(o)...)
 			}
-			for _, key := range keys(o) {
-				l.Add(key)
-			}
+		}
+		slices.Sort(all)
+		for _, key := range slices.Compact(all) { // a worker may take one before the other comes
+			l.Add(key)
 		}
 	})
 }
