@@ -63,13 +63,13 @@ var Kinds = []*Kind{
 	row(Kind{
 		GroupVersionKind: appsv1.SchemeGroupVersion.WithKind("Deployment"), Resource: "deployments", ShortNames: []string{"deploy"},
 		Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
-		Served: append(below("spec.", "replicas selector paused revisionHistoryLimit progressDeadlineSeconds=600 "+
+		Served: append(below("spec.", "replicas selector paused revisionHistoryLimit progressDeadlineSeconds minReadySeconds "+
 			"strategy.type strategy.rollingUpdate.maxSurge strategy.rollingUpdate.maxUnavailable"), servedTemplate...),
 	}, deployments),
 	row(Kind{
 		GroupVersionKind: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), Resource: "replicasets", ShortNames: []string{"rs"},
 		Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status", "scale"},
-		Served: append(below("spec.", "replicas selector"), servedTemplate...),
+		Served: append(below("spec.", "replicas selector minReadySeconds"), servedTemplate...),
 	}, replicaSets),
 	row(Kind{
 		GroupVersionKind: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"),

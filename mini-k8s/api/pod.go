@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -189,9 +190,18 @@ func PodRequests(p *corev1.Pod) (cpu, memory resource.Quantity) {
 
 // PodReady reports whether the pod's Ready condition is true.
 func PodReady(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
+	_, ready := PodReadySince(p)
+	return ready
+}
+
+// PodReadySince returns since when it has been.
+func PodReadySince(p *corev1.Pod) (since time.Time, ready bool) {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // SetPodCondition puts a condition in the place of the one of its type. Its transition time stays if its status does.

@@ -8,8 +8,7 @@
 //  2. The ReplicaSet of a template has the template's hash in its name: however often it is looked for, there is one.
 //  3. A look at a Deployment that is as it should be writes nothing.
 //
-// In Kubernetes: pkg/controller/deployment, with proportional scaling in the middle of a rollout, minReadySeconds and
-// a progress deadline, which come here later.
+// In Kubernetes: pkg/controller/deployment.
 package deployment
 
 import (
@@ -103,7 +102,11 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	if err := c.dropHistory(ctx, d, old); err != nil {
 		return err
 	}
-	return c.updateStatus(ctx, d, current, sets)
+	again, err := c.updateStatus(ctx, d, current, sets)
+	if again > 0 {
+		c.AddAfter(key, again)
+	}
+	return err
 }
 
 // left returns how many pods of these versions are not wholly gone, be they stopping, or may yet come.
@@ -162,12 +165,17 @@ func (c *Controller) nameTaken(ctx context.Context, d *appsv1.Deployment, name s
 	return err
 }
 
+// scale gives a ReplicaSet a size, and notes in it of which size the Deployment was then.
 func (c *Controller) scale(ctx context.Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet, replicas int32) error {
 	before, direction := *rs.Spec.Replicas, "up"
 	if replicas < before {
 		direction = "down"
 	}
-	if _, err := c.sets.Change(ctx, rs, func(rs *appsv1.ReplicaSet) { rs.Spec.Replicas = &replicas }); err != nil {
+	_, err := c.sets.Change(ctx, rs, func(rs *appsv1.ReplicaSet) {
+		rs.Spec.Replicas = &replicas
+		metav1.SetMetaDataAnnotation(&rs.ObjectMeta, desiredAnnotation, fmt.Sprint(*d.Spec.Replicas))
+	})
+	if err != nil || replicas == before {
 		return err
 	}
 	slog.Info("scaling", "deployment", control.Key(d), "replicaset", rs.Name, "from", before, "to", replicas)

@@ -218,11 +218,80 @@ func TestVersionThatNeverServesHaltsTheRollout(t *testing.T) {
 			t.Errorf("progressing: %s", got)
 		}
 		change(t, bench, func(d *appsv1.Deployment) { *d.Spec.Replicas = 8 }) // in the middle of it
-		expect(t, bench, "1:1=3 2:bad=6")
+		expect(t, bench, "1:1=5 2:bad=4")
 		change(t, bench, func(d *appsv1.Deployment) { *d.Spec.Replicas = 2 })
 		expect(t, bench, "1:1=1 2:bad=2")
 		image(t, bench, "hello:1")
 		expect(t, bench, "2:bad=0 3:1=2")
+	})
+}
+
+func TestRolloutThatDoesNotGetOnSaysSoAfterItsDeadline(t *testing.T) {
+	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+		start(bench, func(p *corev1.Pod) bool { return p.Spec.Containers[0].Image != "hello:bad" })
+		progress := func(want string) {
+			t.Helper()
+			mastertest.Settle()
+			if got := condition(mastertest.Get[*appsv1.Deployment](t, bench.Client, "default", "web"), appsv1.DeploymentProgressing); got != want {
+				t.Errorf("progressing: %s, want %s", got, want)
+			}
+		}
+		deadline := int32(60)
+		d := rolling(4, "1", "1")
+		d.Spec.ProgressDeadlineSeconds = &deadline
+		mastertest.Create(t, bench.Client, d)
+		progress("True NewReplicaSetAvailable")
+		time.Sleep(5 * time.Minute)
+		progress("True NewReplicaSetAvailable")
+		image(t, bench, "hello:bad")
+		progress("True ReplicaSetUpdated")
+		time.Sleep(50 * time.Second)
+		progress("True ReplicaSetUpdated")
+		time.Sleep(10 * time.Second)
+		progress("False ProgressDeadlineExceeded")
+		before := len(bench.Wire.Writes())
+		time.Sleep(time.Hour)
+		if writes := bench.Wire.Writes()[before:]; len(writes) > 0 {
+			t.Errorf("writes while nothing gets on: %v", writes)
+		}
+		change(t, bench, func(d *appsv1.Deployment) { d.Spec.Paused = true })
+		progress("Unknown DeploymentPaused")
+		change(t, bench, func(d *appsv1.Deployment) { d.Spec.Paused = false })
+		progress("True ReplicaSetUpdated") // its time begins anew
+		time.Sleep(time.Minute)
+		progress("False ProgressDeadlineExceeded")
+		image(t, bench, "hello:1")
+		progress("True NewReplicaSetAvailable")
+		for _, p := range mastertest.List[*corev1.Pod](t, bench.Client) { // a pod that is lost is no matter of the rollout
+			mastertest.Change(t, bench.Client, "default", p.Name, func(p *corev1.Pod) { p.Labels = nil })
+			break
+		}
+		progress("True NewReplicaSetAvailable")
+	})
+}
+
+func TestPodsCountWhenTheyHaveBeenReadyForLongEnough(t *testing.T) {
+	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+		start(bench, nil)
+		d := rolling(3, "1", "0")
+		d.Spec.MinReadySeconds = 30
+		mastertest.Create(t, bench.Client, d)
+		if s := expect(t, bench, "1:1=3").Status; s.ReadyReplicas != 3 || s.AvailableReplicas != 0 {
+			t.Errorf("at once: %d ready, %d available", s.ReadyReplicas, s.AvailableReplicas)
+		}
+		time.Sleep(30 * time.Second)
+		if s := expect(t, bench, "1:1=3").Status; s.AvailableReplicas != 3 {
+			t.Errorf("after 30 s: %d available", s.AvailableReplicas)
+		}
+		image(t, bench, "hello:2")
+		for i, want := range []string{"1:1=3 2:2=1", "1:1=2 2:2=2", "1:1=1 2:2=3", "1:1=0 2:2=3"} {
+			if i > 0 {
+				time.Sleep(28 * time.Second) // and 3 s to settle: each step waits for the one before
+			}
+			expect(t, bench, want)
+		}
+		change(t, bench, func(d *appsv1.Deployment) { d.Spec.MinReadySeconds = 0 }) // makes no other version
+		expect(t, bench, "1:1=0 2:2=3")
 	})
 }
 

@@ -1,6 +1,11 @@
 package deployment
 
 import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -23,13 +28,62 @@ func resize(rs *appsv1.ReplicaSet, replicas int32) []step {
 // nil if there is none; it need not be stored yet. left is how many pods of the old ones are not wholly gone.
 func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, left int) []step {
 	old = oldestFirst(old)
-	if current == nil || d.Spec.Paused {
-		return planPaused(d, current, old)
+	all := old[:len(old):len(old)]
+	if current != nil {
+		all = append(all, current)
 	}
-	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+	active := slices.DeleteFunc(slices.Clone(all), func(rs *appsv1.ReplicaSet) bool { return specReplicas(rs) == 0 })
+	recreates := d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
+	switch {
+	case len(active) > 1 && slices.ContainsFunc(old, resized(d)) && !recreates:
+		return share(d, active)
+	case (current == nil || d.Spec.Paused) && len(active) > 1: // stands still half-way
+		return nil
+	case current == nil || d.Spec.Paused:
+		return resizeLast(d, append(all, active...))
+	case recreates:
 		return planRecreate(d, current, old, left)
 	}
 	return planRolling(d, current, old)
+}
+
+// resized returns whether a version that has pods was last given them when the Deployment was to have another size.
+func resized(d *appsv1.Deployment) func(*appsv1.ReplicaSet) bool {
+	return func(rs *appsv1.ReplicaSet) bool {
+		noted, known := rs.Annotations[desiredAnnotation]
+		return known && specReplicas(rs) > 0 && noted != fmt.Sprint(*d.Spec.Replicas)
+	}
+}
+
+// share spreads a change of the Deployment's size over the versions that have pods, in proportion to what they have.
+// Nobody knows yet whether the new version will serve: if all the growth were its own, there might be none.
+func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet) (steps []step) {
+	surge, _ := limits(d)
+	if *d.Spec.Replicas == 0 {
+		surge = 0
+	}
+	total := sum(active, specReplicas)
+	change := *d.Spec.Replicas + surge - total
+	left := change
+	slices.SortStableFunc(active, func(a, b *appsv1.ReplicaSet) int { return cmp.Compare(specReplicas(a), specReplicas(b)) })
+	for i, rs := range active {
+		part := int32(math.Round(float64(change) * float64(specReplicas(rs)) / float64(total)))
+		part = max(min(part, max(0, left)), min(0, left)) // what rounding has added is not there any more
+		if i == len(active)-1 {
+			part = left
+		}
+		left -= part
+		steps = append(steps, step{rs, specReplicas(rs) + part})
+	}
+	return steps
+}
+
+// resizeLast lets the last of the ReplicaSets follow the Deployment's size.
+func resizeLast(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) []step {
+	if len(sets) == 0 {
+		return nil
+	}
+	return resize(sets[len(sets)-1], *d.Spec.Replicas)
 }
 
 // planRolling decides on one step of a rolling update.
@@ -75,29 +129,6 @@ func planRecreate(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv
 		return resize(current, *d.Spec.Replicas)
 	}
 	return steps
-}
-
-// planPaused follows a change of the Deployment's size, but moves nothing from one version to another: a rollout that
-// was paused half-way keeps the pods that it has on top.
-func planPaused(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
-	sets, newest := old, current
-	if current != nil {
-		sets = append(sets, current)
-	}
-	for _, rs := range sets {
-		if specReplicas(rs) > 0 {
-			newest = rs
-		}
-	}
-	if newest == nil {
-		return nil
-	}
-	others := sum(sets, specReplicas) - specReplicas(newest)
-	if others == 0 {
-		return resize(newest, *d.Spec.Replicas)
-	}
-	surge, _ := limits(d)
-	return resize(newest, min(specReplicas(newest), max(0, *d.Spec.Replicas+surge-others)))
 }
 
 // limits returns maxSurge and maxUnavailable in pods: a surge is rounded up, what may be missing down. Both 0 would

@@ -42,6 +42,12 @@ func set(name string, revision int, replicas, available int32) *appsv1.ReplicaSe
 	return rs
 }
 
+// of notes for which size of the Deployment the ReplicaSet has its pods.
+func of(size int32, rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
+	rs.Annotations[desiredAnnotation] = fmt.Sprint(size)
+	return rs
+}
+
 func TestPlanGoesAsFarAsItsLimitsLetIt(t *testing.T) {
 	sets := func(s ...*appsv1.ReplicaSet) []*appsv1.ReplicaSet { return s }
 	for _, row := range []struct {
@@ -75,7 +81,12 @@ func TestPlanGoesAsFarAsItsLimitsLetIt(t *testing.T) {
 		{"paused half-way: the pod on top stays", paused(rolling(3, "1", "0")), set("new", 2, 1, 0), sets(set("old", 1, 3, 3)), 0, ""},
 		{"paused before the new version was made", paused(rolling(3, "1", "0")), nil, sets(set("old", 1, 3, 3)), 0, ""},
 		{"paused, scaled up", paused(rolling(5, "1", "0")), nil, sets(set("old", 1, 3, 3)), 0, "old=5"},
-		{"paused half-way, scaled down", paused(rolling(2, "1", "0")), set("new", 2, 1, 0), sets(set("old", 1, 3, 3)), 0, "new=0"},
+		{"paused half-way, scaled down", paused(rolling(2, "1", "0")), set("new", 2, 1, 0), sets(of(3, set("old", 1, 3, 3))), 0, "new=1 old=2"},
+		{"half-way, scaled up: both versions grow", rolling(15, "3", "2"), set("new", 2, 5, 0), sets(of(10, set("old", 1, 8, 8))), 0, "new=7 old=11"},
+		{"half-way, scaled down: both shrink", rolling(5, "3", "2"), set("new", 2, 5, 5), sets(of(10, set("old", 1, 8, 8))), 0, "new=3 old=5"},
+		{"half-way, scaled: what has no pods stays so", rolling(20, "0", "2"), set("new", 3, 4, 0), sets(of(10, set("older", 1, 0, 0)), of(10, set("old", 2, 6, 6))), 0, "new=8 old=12"},
+		{"half-way, scaled to nothing", rolling(0, "3", "2"), set("new", 2, 5, 0), sets(of(10, set("old", 1, 8, 8))), 0, "new=0 old=0"},
+		{"many versions, one pod less: one of them gives it", rolling(3, "0", "1"), set("new", 4, 1, 1), sets(of(4, set("a", 1, 1, 1)), of(4, set("b", 2, 1, 1)), of(4, set("c", 3, 1, 1))), 0, "a=1 b=1 c=1 new=0"},
 		{"paused, nothing there", paused(rolling(3, "1", "0")), nil, nil, 0, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -140,7 +151,7 @@ func rollout(random *rand.Rand) string {
 			size = left
 		}
 		left -= size
-		old = append(old, set(fmt.Sprint("old-", i), i+1, size, size))
+		old = append(old, of(*d.Spec.Replicas, set(fmt.Sprint("old-", i), i+1, size, size)))
 	}
 	if random.IntN(3) == 0 { // a rollout before this one got stuck
 		old[2].Status.AvailableReplicas = random.Int32N(old[2].Status.AvailableReplicas + 1)
@@ -152,13 +163,23 @@ func rollout(random *rand.Rand) string {
 		if round > 300 {
 			return fmt.Sprintf("no end: %s", describe(d, all))
 		}
+		if random.IntN(20) == 0 && round < 100 { // somebody scales it in the middle
+			*d.Spec.Replicas = random.Int32N(13)
+			_, unavailable = limits(d)
+			least = min(least, *d.Spec.Replicas-unavailable, sum(all, available))
+			most = max(*d.Spec.Replicas+surgeOf(d), sum(all, specReplicas))
+		} else {
+			most = max(*d.Spec.Replicas+surgeOf(d), min(most, sum(all, specReplicas)))
+		}
 		steps := plan(d, current, old, 0)
+		sharing := slices.ContainsFunc(old, resized(d))
 		for _, s := range steps {
 			before := *s.set.Spec.Replicas
 			*s.set.Spec.Replicas = s.replicas
+			of(*d.Spec.Replicas, s.set)
 			// The pods that serve least go first.
 			s.set.Status.AvailableReplicas = min(s.set.Status.AvailableReplicas, s.replicas)
-			if s.replicas < 0 || s.replicas == before {
+			if s.replicas < 0 || s.replicas == before && !sharing {
 				return fmt.Sprintf("step of %s from %d to %d", s.set.Name, before, s.replicas)
 			}
 			if total := sum(all, specReplicas); total > most {
@@ -186,6 +207,11 @@ func rollout(random *rand.Rand) string {
 			return ""
 		}
 	}
+}
+
+func surgeOf(d *appsv1.Deployment) int32 {
+	surge, _ := limits(d)
+	return surge
 }
 
 func describe(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) string {

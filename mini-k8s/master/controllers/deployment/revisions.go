@@ -58,13 +58,13 @@ func newSet(d *appsv1.Deployment, revision int) *appsv1.ReplicaSet {
 		},
 		Spec: appsv1.ReplicaSetSpec{Replicas: new(int32), Selector: selector, Template: *template},
 	}
-	annotate(rs, d, revision)
+	follow(rs, d, revision)
 	return rs
 }
 
-// annotate notes in a ReplicaSet which revision of the Deployment it is, with what is noted in the Deployment
-// (kubernetes.io/change-cause, for the history).
-func annotate(rs *appsv1.ReplicaSet, d *appsv1.Deployment, revision int) {
+// follow gives a ReplicaSet what it has of its Deployment: which revision of it it is, what is noted there
+// (kubernetes.io/change-cause, for the history), and when a pod counts as available.
+func follow(rs *appsv1.ReplicaSet, d *appsv1.Deployment, revision int) {
 	for name, value := range d.Annotations {
 		if name != lastAppliedAnnotation {
 			metav1.SetMetaDataAnnotation(&rs.ObjectMeta, name, value)
@@ -72,6 +72,7 @@ func annotate(rs *appsv1.ReplicaSet, d *appsv1.Deployment, revision int) {
 	}
 	metav1.SetMetaDataAnnotation(&rs.ObjectMeta, revisionAnnotation, strconv.Itoa(revision))
 	metav1.SetMetaDataAnnotation(&rs.ObjectMeta, desiredAnnotation, fmt.Sprint(*d.Spec.Replicas))
+	rs.Spec.MinReadySeconds = d.Spec.MinReadySeconds
 }
 
 // hashOf names a template: the same template has the same name, at any time and by whoever looks.
@@ -110,7 +111,7 @@ func oldestFirst(sets []*appsv1.ReplicaSet) []*appsv1.ReplicaSet {
 func (c *Controller) keepRevision(ctx context.Context, d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) (
 	*appsv1.Deployment, *appsv1.ReplicaSet, error) {
 	revision := max(revisionOf(current), nextRevision(old))
-	current, err := c.sets.Change(ctx, current, func(rs *appsv1.ReplicaSet) { annotate(rs, d, revision) })
+	current, err := c.sets.Change(ctx, current, func(rs *appsv1.ReplicaSet) { follow(rs, d, revision) })
 	if err != nil {
 		return d, current, err
 	}
