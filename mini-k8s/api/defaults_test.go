@@ -17,25 +17,33 @@ func TestDefaults(t *testing.T) {
 	const deploymentPods = `selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {restartPolicy: Always, dnsPolicy: ClusterFirst,
 		schedulerName: default-scheduler, terminationGracePeriodSeconds: 30, securityContext: {}, containers: [{name: c, image: "hello:1", imagePullPolicy: IfNotPresent,
 		terminationMessagePath: /dev/termination-log, terminationMessagePolicy: File}]}}`
+	const tolerations = `tolerations: [{key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30},
+		{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}], `
 	for _, row := range []struct{ name, kind, before, after string }{
+		{"pod that says how long it bears a silent node", "Pod",
+			`{spec: {containers: [], tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, tolerationSeconds: 5}, {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute}]}}`,
+			`{spec: {serviceAccountName: default, serviceAccount: default, restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler,
+			terminationGracePeriodSeconds: 30, securityContext: {}, containers: [],
+			tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, tolerationSeconds: 5}, {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute}]},
+			status: {phase: Pending, qosClass: BestEffort}}`},
 		{"pod", "Pod",
 			`{spec: {containers: [{name: c, image: "hello:1", ports: [{containerPort: 80}]}]}}`,
-			`{spec: {restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler, terminationGracePeriodSeconds: 30, securityContext: {},
+			`{spec: {` + tolerations + `restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler, terminationGracePeriodSeconds: 30, securityContext: {},
 			serviceAccountName: default, serviceAccount: default, containers: [{name: c, image: "hello:1", imagePullPolicy: IfNotPresent, terminationMessagePath: /dev/termination-log,
 			terminationMessagePolicy: File, ports: [{containerPort: 80, protocol: TCP}]}]}, status: {phase: Pending, qosClass: BestEffort}}`},
 		{"what is said stays", "Pod",
 			`{spec: {restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, serviceAccountName: mine, serviceAccount: mine, terminationGracePeriodSeconds: 0, securityContext: {},
 			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running, qosClass: Burstable}}`,
-			`{spec: {restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, serviceAccountName: mine, serviceAccount: mine, terminationGracePeriodSeconds: 0, securityContext: {},
+			`{spec: {` + tolerations + `restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, serviceAccountName: mine, serviceAccount: mine, terminationGracePeriodSeconds: 0, securityContext: {},
 			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running, qosClass: Burstable}}`},
 		{"pod with the old name of its service account", "Pod",
 			`{spec: {serviceAccount: mine, containers: []}}`,
-			`{spec: {serviceAccountName: mine, serviceAccount: mine, restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler,
+			`{spec: {` + tolerations + `serviceAccountName: mine, serviceAccount: mine, restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler,
 			terminationGracePeriodSeconds: 30, securityContext: {}, containers: []}, status: {phase: Pending, qosClass: BestEffort}}`},
 		{"pod on the network of its node", "Pod",
 			`{spec: {hostNetwork: true, restartPolicy: Never, dnsPolicy: Default, schedulerName: a, serviceAccountName: a, terminationGracePeriodSeconds: 0, securityContext: {},
 			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: File, ports: [{containerPort: 80}]}]}}`,
-			`{spec: {hostNetwork: true, restartPolicy: Never, dnsPolicy: Default, schedulerName: a, serviceAccountName: a, serviceAccount: a, terminationGracePeriodSeconds: 0, securityContext: {},
+			`{spec: {` + tolerations + `hostNetwork: true, restartPolicy: Never, dnsPolicy: Default, schedulerName: a, serviceAccountName: a, serviceAccount: a, terminationGracePeriodSeconds: 0, securityContext: {},
 			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: File, ports: [{containerPort: 80, hostPort: 80, protocol: TCP}]}]},
 			status: {phase: Pending, qosClass: BestEffort}}`},
 		{"deployment", "Deployment",
@@ -180,12 +188,13 @@ func TestPodFinished(t *testing.T) {
 	}
 }
 
-func TestDefaultsOfADeploymentsPodsAreThoseOfAPod(t *testing.T) { // but for the service account, which is of the pod alone
+func TestDefaultsOfADeploymentsPodsAreThoseOfAPod(t *testing.T) { // but for the service account and the tolerations, which are of the pod alone
 	const spec = `{containers: [{name: c, image: hello, env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}]}`
 	pod := parse(t, "Pod", `{spec: `+spec+`}`).(*corev1.Pod)
 	deployment := parse(t, "Deployment", `{spec: {template: {spec: `+spec+`}}}`).(*appsv1.Deployment)
 	api.Lookup("pods").Default(pod)
 	api.Lookup("deployments").Default(deployment)
+	pod.Spec.Tolerations = nil
 	if pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = "", ""; !equality.Semantic.DeepEqual(pod.Spec, deployment.Spec.Template.Spec) {
 		t.Errorf("%v\n%v", pod.Spec, deployment.Spec.Template.Spec)
 	}

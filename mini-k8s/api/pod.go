@@ -12,6 +12,7 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 var pods = behaviour[*corev1.Pod]{
@@ -29,6 +30,7 @@ var pods = behaviour[*corev1.Pod]{
 			}
 		}
 		defaultPodSpec(&p.Spec)
+		defaultTolerations(&p.Spec)
 		setDefault(&p.Status.Phase, corev1.PodPending)
 		setDefault(&p.Status.QOSClass, qosClass(&p.Spec))
 	},
@@ -60,6 +62,22 @@ func defaultPodSpec(s *corev1.PodSpec) {
 	for _, containers := range [][]corev1.Container{s.InitContainers, s.Containers} {
 		for i := range containers {
 			defaultContainer(&containers[i])
+		}
+	}
+}
+
+// DefaultTolerationSeconds is for how long a pod stays on a node that has fallen silent, unless it says otherwise itself. It
+// is short, to be watched; in Kubernetes it is 300, and an admission plug-in sets it.
+const DefaultTolerationSeconds = 30
+
+func defaultTolerations(s *corev1.PodSpec) {
+	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+		tolerates := func(t corev1.Toleration) bool {
+			return (t.Key == key || t.Key == "" && t.Operator == corev1.TolerationOpExists) && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "")
+		}
+		if !slices.ContainsFunc(s.Tolerations, tolerates) {
+			s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists,
+				Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(DefaultTolerationSeconds))})
 		}
 	}
 }

@@ -21,7 +21,7 @@ func servedPodFields(spec string) []string {
 	paths := below(spec, "nodeName nodeSelector schedulerName restartPolicy terminationGracePeriodSeconds hostname subdomain hostNetwork "+
 		"serviceAccountName=default serviceAccount=default automountServiceAccountToken=false enableServiceLinks=false "+
 		"dnsPolicy=ClusterFirst|Default hostUsers=true shareProcessNamespace=false setHostnameAsFQDN=false os.name=linux priority=0")
-	paths = append(paths, below(spec+"tolerations[*].", "key operator value effect")...)
+	paths = append(paths, below(spec+"tolerations[*].", "key operator value effect tolerationSeconds")...)
 	paths = append(paths, below(spec+"containers[*].ports[*].", "name containerPort hostPort hostIP protocol")...)
 	for _, list := range []string{"initContainers[*].", "containers[*]."} {
 		paths = append(paths, below(spec+list, "name image imagePullPolicy command args workingDir stdin tty "+

@@ -24,6 +24,10 @@ func dirFlag(name string) cli.Flag {
 	return text("dir", "", "`DIR` for what must survive a restart (default: "+cluster.Dir(name)+")")
 }
 
+func nodeGraceFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "node-grace", Usage: "`TIME` after which a silent node is NotReady", Value: master.DefaultNodeGrace}
+}
+
 func masterCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "master",
@@ -39,6 +43,7 @@ Examples:
 			&cli.StringSliceFlag{Name: "host", Usage: "one more name or address under which the master is reached"},
 			&cli.StringFlag{Name: "cluster-cidr", Usage: "`RANGE` of the pods' addresses", Value: master.DefaultClusterCIDR},
 			&cli.StringFlag{Name: "service-cidr", Usage: "`RANGE` of the services' addresses", Value: master.DefaultServiceCIDR},
+			nodeGraceFlag(),
 		},
 		Action: runMaster,
 	}
@@ -57,7 +62,7 @@ func runMaster(cCtx *cli.Context) error {
 	name := cCtx.String("name")
 	dir := cmp.Or(cCtx.String("dir"), cluster.Dir(name))
 	m, err := master.New(cCtx.Context, master.Config{Name: name, Dir: dir, Listen: cCtx.String("listen"),
-		Hosts: cCtx.StringSlice("host"), ClusterCIDR: cidr, ServiceCIDR: services})
+		Hosts: cCtx.StringSlice("host"), ClusterCIDR: cidr, ServiceCIDR: services, NodeGrace: cCtx.Duration("node-grace")})
 	if err != nil {
 		return err
 	}

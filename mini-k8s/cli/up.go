@@ -55,6 +55,7 @@ Examples:
 			text("listen", "", "`ADDRESS` of the API server (default: the first free port from 127.0.0.1:6443)"),
 			text("cluster-cidr", "", "`RANGE` of the pods' addresses (default: the first free one from 10.244.0.0/16)"),
 			text("service-cidr", "", "`RANGE` of the services' addresses (default: "+master.DefaultServiceCIDR+")"),
+			nodeGraceFlag(),
 			&cli.BoolFlag{Name: "demo", Usage: "deploy the demo application", Value: true},
 			yes("detach", "d", "return when the cluster is ready; it runs on in the background"),
 		},
@@ -73,7 +74,8 @@ func up(cCtx *cli.Context) error {
 	var story io.Writer // what happens in the cluster goes to its log, and once it is ready also to the terminal
 	fmt.Fprintf(out, "Starting cluster %s\n", name)
 	c, err := cluster.Up(ctx, cluster.Options{Name: name, Nodes: cCtx.Int("nodes"), Runtime: cCtx.String("runtime"),
-		Listen: cCtx.String("listen"), ClusterCIDR: cCtx.String("cluster-cidr"), ServiceCIDR: cCtx.String("service-cidr"), Demo: cCtx.Bool("demo"), Out: out,
+		Listen: cCtx.String("listen"), ClusterCIDR: cCtx.String("cluster-cidr"), ServiceCIDR: cCtx.String("service-cidr"),
+		NodeGrace: cCtx.Duration("node-grace"), Demo: cCtx.Bool("demo"), Out: out,
 		Log: func(file io.Writer) {
 			story = file
 			logTo(story, cCtx.Bool("verbose"))

@@ -42,11 +42,12 @@ const (
 type Options struct {
 	Name        string
 	Nodes       int
-	Runtime     string // Docker or Hollow
-	Listen      string // the API server's address; the first free port from 6443 on the loopback if empty
-	ClusterCIDR string // the pods' addresses; the first /16 from 10.244.0.0 that nobody uses if empty
-	ServiceCIDR string // the services' addresses; master.DefaultServiceCIDR if empty
-	Demo        bool   // deploy the demo application
+	Runtime     string        // Docker or Hollow
+	Listen      string        // the API server's address; the first free port from 6443 on the loopback if empty
+	ClusterCIDR string        // the pods' addresses; the first /16 from 10.244.0.0 that nobody uses if empty
+	ServiceCIDR string        // the services' addresses; master.DefaultServiceCIDR if empty
+	NodeGrace   time.Duration // how long a node may be silent; master.DefaultNodeGrace if 0
+	Demo        bool          // deploy the demo application
 	Out         io.Writer
 	Log         func(io.Writer) // takes the cluster's log file, from when it is open; may be nil
 }
@@ -200,7 +201,8 @@ func (c *Cluster) startMaster(ctx context.Context) (string, error) {
 	if bits == 0 {
 		return "", fmt.Errorf("%s has no room for %d nodes: choose a larger range with --cluster-cidr, or fewer --nodes", cidr, c.Nodes)
 	}
-	config := master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, ServiceCIDR: services, NodeBits: bits}
+	config := master.Config{Name: c.Name, Dir: c.dir, Listen: c.settings.Listen, ClusterCIDR: cidr, ServiceCIDR: services, NodeBits: bits,
+		NodeGrace: c.NodeGrace}
 	if c.master, err = master.New(ctx, config); errors.Is(err, syscall.EADDRINUSE) && c.Listen == "" {
 		config.Listen = "" // somebody has the port of the last run by now, and nobody has asked for just that one
 		c.master, err = master.New(ctx, config)

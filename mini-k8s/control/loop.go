@@ -170,9 +170,16 @@ func (o *Objects[T]) change(ctx context.Context, verb string, object T, change f
 }
 
 // Delete asks for this very object to go, not for another one that took its name. One that is gone already is fine.
-func (o *Objects[T]) Delete(ctx context.Context, object T) error {
+func (o *Objects[T]) Delete(ctx context.Context, object T) error { return o.delete(ctx, object, nil) }
+
+// DeleteNow is Delete for a pod that nobody is left to stop: it does not wait for that.
+func (o *Objects[T]) DeleteNow(ctx context.Context, object T) error {
+	return o.delete(ctx, object, new(int64))
+}
+
+func (o *Objects[T]) delete(ctx context.Context, object T, grace *int64) error {
 	revision, err := o.Resource.Delete(ctx, object.GetNamespace(), object.GetName(), metav1.DeleteOptions{
-		Preconditions: metav1.NewUIDPreconditions(string(object.GetUID()))})
+		GracePeriodSeconds: grace, Preconditions: metav1.NewUIDPreconditions(string(object.GetUID()))})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

@@ -40,6 +40,8 @@ const (
 	DefaultClusterCIDR = "10.244.0.0/16"
 	DefaultServiceCIDR = apiserver.DefaultServiceCIDR
 	DefaultNodeBits    = 24
+	DefaultNodeGrace   = node.DefaultGrace
+	leastNodeGrace     = 2 * 5 * time.Second // two heartbeats: one may be late
 	// firstPort is the API server's, or else the next one that nobody listens on.
 	firstPort = 6443
 	// history is how long changes can be watched from, and looked at, after they were made.
@@ -56,6 +58,8 @@ type Config struct {
 	ClusterCIDR netip.Prefix // of the pods; DefaultClusterCIDR if zero
 	ServiceCIDR netip.Prefix // DefaultServiceCIDR if zero
 	NodeBits    int          // DefaultNodeBits if 0
+	// NodeGrace is how long a node may be silent, DefaultNodeGrace if 0.
+	NodeGrace time.Duration
 }
 
 // Master is a control plane.
@@ -81,6 +85,9 @@ func New(ctx context.Context, config Config) (_ *Master, err error) {
 	}
 	if config.NodeBits == 0 {
 		config.NodeBits = DefaultNodeBits
+	}
+	if config.NodeGrace != 0 && config.NodeGrace < leastNodeGrace {
+		return nil, fmt.Errorf("--node-grace %s: nodes speak every 5 s, give them %s at least", config.NodeGrace, leastNodeGrace)
 	}
 	m := &Master{Config: config}
 	defer func() {
@@ -132,7 +139,7 @@ func listen(address string) (port net.Listener, err error) {
 func (m *Master) Run(ctx context.Context) error {
 	defer m.close()
 	deps := control.NewDeps(m.Client("component:master", "master"), "master")
-	nodes := node.Config{ClusterCIDR: m.ClusterCIDR, NodeBits: m.NodeBits}
+	nodes := node.Config{ClusterCIDR: m.ClusterCIDR, NodeBits: m.NodeBits, Grace: m.NodeGrace}
 	return control.Run(ctx, []control.Component{
 		{Name: "API server", Run: m.serve},
 		{Name: "history", Run: m.compact},
@@ -142,6 +149,7 @@ func (m *Master) Run(ctx context.Context) error {
 		{Name: "deployment controller", Run: deployment.New(deps).Run},
 		{Name: "endpoints controller", Run: endpoints.New(deps).Run},
 		{Name: "node controller", Run: node.New(deps, nodes).Run},
+		{Name: "evictor", Run: node.NewEvictor(deps).Run},
 		{Name: "garbage collector", Run: garbage.New(deps).Run},
 		{Name: "namespace controller", Run: namespace.New(deps).Run},
 		{Name: "namespace furnisher", Run: namespace.NewFurnisher(deps, m.CA.CertPEM).Run},

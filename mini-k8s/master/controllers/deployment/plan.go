@@ -56,24 +56,31 @@ func resized(d *appsv1.Deployment) func(*appsv1.ReplicaSet) bool {
 }
 
 // share spreads a change of the Deployment's size over the versions that have pods, in proportion to what they have.
-// Nobody knows yet whether the new version will serve: if all the growth were its own, there might be none.
+// Nobody knows yet whether the new version will serve: if all the growth were its own, there might be none. Of too many
+// pods those that do not serve go first, in which it differs from Kubernetes: it never takes more that do than it must.
 func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet) (steps []step) {
 	surge, _ := limits(d)
 	if *d.Spec.Replicas == 0 {
 		surge = 0
 	}
 	total := sum(active, specReplicas)
-	change := *d.Spec.Replicas + surge - total
-	left := change
-	slices.SortStableFunc(active, func(a, b *appsv1.ReplicaSet) int { return cmp.Compare(specReplicas(a), specReplicas(b)) })
-	for i, rs := range active {
-		part := int32(math.Round(float64(change) * float64(specReplicas(rs)) / float64(total)))
+	left := *d.Spec.Replicas + surge - total
+	excess := max(0, -left)
+	for _, rs := range active {
+		idle := take(&excess, specReplicas(rs)-available(rs))
+		steps = append(steps, step{rs, specReplicas(rs) - idle})
+		total, left = total-idle, left+idle
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.replicas, b.replicas) })
+	change := float64(left)
+	for i := range steps {
+		part := int32(math.Round(change * float64(steps[i].replicas) / float64(max(1, total))))
 		part = max(min(part, max(0, left)), min(0, left)) // what rounding has added is not there any more
-		if i == len(active)-1 {
+		if i == len(steps)-1 {
 			part = left
 		}
 		left -= part
-		steps = append(steps, step{rs, specReplicas(rs) + part})
+		steps[i].replicas += part
 	}
 	return steps
 }

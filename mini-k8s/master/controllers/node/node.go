@@ -1,13 +1,15 @@
-// Package node looks after the nodes: it gives each one a range of pod addresses, and says so when a node has
-// fallen silent.
+// Package node looks after the nodes: it gives each one a range of pod addresses, says so when a node has fallen silent,
+// and takes the pods off a node that they cannot stay on.
 //
 // Invariants:
 //  1. No two nodes have the same range, and a node keeps its own for life.
 //  2. A node that has not renewed its lease for the grace period is NotReady and gets no new pods; one that speaks
 //     again is itself the one to say that it is ready.
+//  3. Its pods are told to leave when they have tolerated its silence for long enough. But when most nodes are silent at
+//     once it is rather the master that is cut off: then none is.
 //
-// In Kubernetes: pkg/controller/nodeipam for the ranges, and pkg/controller/nodelifecycle with its taint manager, which
-// also evicts the pods of a node that stays away (here: lab 07).
+// In Kubernetes: pkg/controller/nodeipam for the ranges, pkg/controller/nodelifecycle, where zones are cut off one by one
+// and large clusters evict slowly, and pkg/controller/tainteviction.
 package node
 
 import (
@@ -26,6 +28,9 @@ import (
 
 // DefaultGrace is how long a node may be silent: four of the kubelet's heartbeats. It is short, to be watched.
 const DefaultGrace = 20 * time.Second
+
+// unhealthyThreshold is the part of the nodes that is too many to be silent of their own.
+const unhealthyThreshold = 0.55
 
 // Config says how the nodes are looked after.
 type Config struct {
@@ -79,7 +84,7 @@ func (c *Controller) reconcile(ctx context.Context, name string) error {
 func (c *Controller) judge(ctx context.Context, node *corev1.Node, now time.Time) (time.Duration, error) {
 	silent := now.Sub(c.lastHeard(node))
 	if silent < c.config.Grace {
-		return c.config.Grace - silent, c.setReachable(ctx, node, true)
+		return c.config.Grace - silent, c.setTaints(ctx, node)
 	}
 	marked, err := c.nodes.ChangeStatus(ctx, node, markUnknown)
 	if err != nil {
@@ -89,7 +94,22 @@ func (c *Controller) judge(ctx context.Context, node *corev1.Node, now time.Time
 		slog.Warn("node is silent", "node", node.Name, "for", silent.Round(time.Second))
 		c.events.Warning(node, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
 	}
-	return c.config.Grace / 4, c.setReachable(ctx, marked, false)
+	if c.cutOff(now) {
+		return c.config.Grace / 4, c.setTaints(ctx, marked, corev1.TaintEffectNoSchedule)
+	}
+	return c.config.Grace / 4, c.setTaints(ctx, marked, corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute)
+}
+
+// cutOff reports whether it is rather this master that is silent: all nodes are, or more than two and most of them.
+func (c *Controller) cutOff(now time.Time) bool {
+	nodes := c.nodes.List()
+	silent := 0
+	for _, node := range nodes {
+		if now.Sub(c.lastHeard(node)) >= c.config.Grace {
+			silent++
+		}
+	}
+	return silent == len(nodes) || silent > 2 && float64(silent) >= unhealthyThreshold*float64(len(nodes))
 }
 
 // lastHeard returns when the node last renewed its lease, or was made: a node that comes back after it was deleted
@@ -113,16 +133,20 @@ func markUnknown(node *corev1.Node) {
 	}
 }
 
-// setReachable takes the taint off that keeps new pods away from a silent node, or puts it on.
-func (c *Controller) setReachable(ctx context.Context, node *corev1.Node, reachable bool) error {
-	isUnreachable := func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnreachable }
-	if reachable != slices.ContainsFunc(node.Spec.Taints, isUnreachable) {
-		return nil
-	}
+// setTaints gives a node the taint "unreachable" with these effects, which keep new pods away and drive those away that
+// are there, and no others.
+func (c *Controller) setTaints(ctx context.Context, node *corev1.Node, effects ...corev1.TaintEffect) error {
 	_, err := c.nodes.Change(ctx, node, func(n *corev1.Node) {
-		n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, isUnreachable)
-		if !reachable {
-			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule})
+		missing := slices.Clone(effects)
+		n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool {
+			i := slices.Index(missing, t.Effect)
+			if t.Key == corev1.TaintNodeUnreachable && i >= 0 {
+				missing = slices.Delete(missing, i, i+1)
+			}
+			return t.Key == corev1.TaintNodeUnreachable && i < 0
+		})
+		for _, effect := range missing {
+			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: effect})
 		}
 	})
 	return err

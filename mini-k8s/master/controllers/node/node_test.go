@@ -205,7 +205,7 @@ func TestSilentNodeIsNotReadyAndTaintedUntilItSpeaksAgain(t *testing.T) {
 		speak(10*time.Second, "loud") // it last spoke 15 seconds ago
 		expect("silent", "Ready True, own NoSchedule")
 		speak(time.Minute, "loud")
-		expect("silent", "Ready Unknown, own NoSchedule, unreachable NoSchedule")
+		expect("silent", "Ready Unknown, own NoSchedule, unreachable NoSchedule, unreachable NoExecute")
 		expect("loud", "Ready True")
 		if e := mastertest.Events(t, bench.Client, "silent"); len(e) != 1 || e[0].Reason != "NodeNotReady" || e[0].Count != 1 {
 			t.Errorf("events: %v", e)
