@@ -25,7 +25,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/google/gnostic-models v0.7.0 // indirect
+require (
+	github.com/google/gnostic-models v0.7.0 // indirect
+	k8s.io/metrics v0.37.2 // indirect
+)
 
 require (
 	github.com/Azure/go-ansiterm v0.0.0-20250102033503-faa5f7b0171c // indirect

@@ -63,7 +63,13 @@ func TestDefaults(t *testing.T) {
 		{"secret", "Secret", `{data: {a: YQ==}, stringData: {b: b}}`, `{type: Opaque, data: {a: YQ==, b: Yg==}}`},
 		{"namespace", "Namespace", `{metadata: {name: shop}}`,
 			`{metadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}, status: {phase: Active}}`},
-		{"autoscaler", "HorizontalPodAutoscaler", `{spec: {maxReplicas: 3}}`, `{spec: {minReplicas: 1, maxReplicas: 3}}`},
+		{"autoscaler", "HorizontalPodAutoscaler", `{spec: {maxReplicas: 3}}`, `{spec: {minReplicas: 1, maxReplicas: 3,
+			metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]}}`},
+		{"autoscaler that says a little of how", "HorizontalPodAutoscaler",
+			`{spec: {maxReplicas: 3, metrics: [{type: Resource}], behavior: {scaleDown: {stabilizationWindowSeconds: 5}, scaleUp: {selectPolicy: Min}}}}`,
+			`{spec: {minReplicas: 1, maxReplicas: 3, metrics: [{type: Resource}], behavior: {
+			scaleDown: {stabilizationWindowSeconds: 5, selectPolicy: Max, policies: [{type: Percent, value: 100, periodSeconds: 15}]},
+			scaleUp: {stabilizationWindowSeconds: 0, selectPolicy: Min, policies: [{type: Pods, value: 4, periodSeconds: 15}, {type: Percent, value: 100, periodSeconds: 15}]}}}}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got, want := parse(t, row.kind, row.before), parse(t, row.kind, row.after)

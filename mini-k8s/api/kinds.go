@@ -75,6 +75,7 @@ var Kinds = []*Kind{
 		GroupVersionKind: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"),
 		Resource:         "horizontalpodautoscalers", ShortNames: []string{"hpa"},
 		Categories: []string{"all"}, Namespaced: true, Subresources: []string{"status"},
+		Served: below("spec.", "scaleTargetRef minReplicas maxReplicas metrics[*].type metrics[*].resource behavior"),
 	}, autoscalers),
 	row(Kind{
 		GroupVersionKind: discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), Resource: "endpointslices", Namespaced: true,

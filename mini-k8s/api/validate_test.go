@@ -158,6 +158,20 @@ func TestValidationNamesEveryFieldThatIsWrong(t *testing.T) {
 		{"event of a node elsewhere", "Event", `{metadata: {name: a, namespace: shop}, involvedObject: {kind: Node, name: n}}`, []string{`involvedObject.namespace: Invalid value: ""`}},
 		{"slice of IPv6", "EndpointSlice", `{metadata: {name: a, namespace: default}, addressType: IPv6}`, []string{`addressType: Unsupported value: "IPv6": supported values: "IPv4", "FQDN"`}},
 		{"config size", "ConfigMap", `{metadata: {name: a, namespace: default}, data: {a: ` + strings.Repeat("x", 1<<20+1) + `}}`, []string{`data: Too long`}},
+		{"autoscaler's metrics and behavior", "HorizontalPodAutoscaler", `{metadata: {name: a, namespace: default}, spec: {maxReplicas: 3, scaleTargetRef: {kind: Job, name: a},
+			metrics: [{type: Object}, {type: Resource}, {type: Resource, resource: {name: gpu, target: {type: Value, averageUtilization: 0}}},
+			{type: Resource, resource: {name: cpu, target: {type: AverageValue, averageValue: 0, averageUtilization: 5}}}],
+			behavior: {scaleUp: {stabilizationWindowSeconds: 4000, selectPolicy: Any, policies: [{type: Share, value: 0, periodSeconds: 0}]}, scaleDown: {policies: []}}}}`, []string{
+			`spec.scaleTargetRef.kind: Unsupported value: "Job": supported values: "Deployment", "ReplicaSet"`,
+			`spec.metrics[0].type: Unsupported value: "Object": supported values: "Resource"`, `spec.metrics[0].resource: Required value`, `spec.metrics[1].resource: Required value`,
+			`spec.metrics[2].resource.name: Unsupported value: "gpu": supported values: "cpu", "memory"`,
+			`spec.metrics[2].resource.target.type: Unsupported value: "Value": supported values: "Utilization", "AverageValue"`,
+			`spec.metrics[2].resource.target.averageUtilization: Invalid value: 0`,
+			`spec.metrics[3].resource.target: Invalid value: "": must set one of averageUtilization and averageValue`,
+			`spec.metrics[3].resource.target.averageValue: Invalid value: "0": must be positive`,
+			`spec.behavior.scaleUp.stabilizationWindowSeconds: Invalid value: 4000`, `spec.behavior.scaleUp.selectPolicy: Unsupported value: "Any"`,
+			`spec.behavior.scaleUp.policies[0].type: Unsupported value: "Share"`, `spec.behavior.scaleUp.policies[0].value: Invalid value: 0`,
+			`spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 0`, `spec.behavior.scaleDown.policies: Required value`}},
 		{"autoscaler", "HorizontalPodAutoscaler", `{metadata: {name: a, namespace: default}, spec: {minReplicas: 0, maxReplicas: -1}}`, []string{
 			`spec.scaleTargetRef.kind: Required value`, `spec.scaleTargetRef.name: Required value`, `spec.minReplicas: Invalid value: 0`, `spec.maxReplicas: Invalid value: -1`}},
 	} {

@@ -25,6 +25,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/master/apiserver"
+	"workshop/mini-k8s/master/controllers/autoscaler"
 	"workshop/mini-k8s/master/controllers/deployment"
 	"workshop/mini-k8s/master/controllers/endpoints"
 	"workshop/mini-k8s/master/controllers/garbage"
@@ -147,6 +148,7 @@ func (m *Master) Run(ctx context.Context) error {
 		{Name: "scheduler", Run: scheduler.New(deps).Run},
 		{Name: "replicaset controller", Run: replicaset.New(deps).Run},
 		{Name: "deployment controller", Run: deployment.New(deps).Run},
+		{Name: "autoscaler", Run: autoscaler.New(deps).Run},
 		{Name: "endpoints controller", Run: endpoints.New(deps).Run},
 		{Name: "node controller", Run: node.New(deps, nodes).Run},
 		{Name: "evictor", Run: node.NewEvictor(deps).Run},

@@ -1,6 +1,7 @@
 package mastertest
 
 import (
+	"cmp"
 	"context"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 // Pod returns a pod in the namespace default.
@@ -161,7 +163,7 @@ func Delete[T api.Object](t testing.TB, c *client.Client, namespace, name string
 
 // MakeReady gives a pod's status what a kubelet says of one that runs and serves.
 func MakeReady(pod *corev1.Pod) {
-	pod.Status.Phase = corev1.PodRunning
+	pod.Status.Phase, pod.Status.StartTime = corev1.PodRunning, cmp.Or(pod.Status.StartTime, ptr.To(metav1.Now().Rfc3339Copy()))
 	api.SetPodCondition(pod, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
 }
 
