@@ -10,21 +10,13 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/store"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 )
 
 // An object is stored as the JSON that clients get, but for its resourceVersion: that is the revision of the write
@@ -80,36 +72,13 @@ func keyOf(kind *api.Kind, namespace, name string) string {
 	return key + name
 }
 
-const protobufType = "application/vnd.kubernetes.protobuf"
-
 // body returns a request's body as JSON.
 func (r *request) body() ([]byte, error) {
 	body, err := r.read()
 	if err != nil {
 		return nil, err
 	}
-	switch contentType := r.contentType(); {
-	case contentType == "", contentType == "application/json", len(body) == 0:
-	case contentType == protobufType:
-		// What clients of Go send unasked. Answers are JSON, which they take as well.
-		if err := checkMessage(bytes.TrimPrefix(body, []byte("k8s\x00")), new(int), 0); err != nil {
-			return nil, err
-		}
-		object, _, err := protobuf.NewSerializer(bodies{}, nil).Decode(body, nil, nil)
-		if err == nil {
-			body, err = json.Marshal(object) // fails if a field has a value that JSON cannot say
-		}
-		if err != nil {
-			return nil, badRequest("the body is not an object in protobuf: %v", err)
-		}
-	case strings.HasSuffix(contentType, "yaml"):
-		if body, err = yaml.YAMLToJSON(body); err != nil {
-			return nil, badRequest("the body is not YAML: %v", err)
-		}
-	default:
-		return nil, unsupportedMediaType(contentType, "application/json, application/yaml, "+protobufType)
-	}
-	return body, checkShape(body)
+	return bodies.JSON(r.contentType(), body)
 }
 
 // read returns a request's body as it is.
@@ -124,32 +93,6 @@ func (r *request) read() ([]byte, error) {
 func (r *request) contentType() string {
 	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return contentType
-}
-
-func unsupportedMediaType(got, want string) error {
-	text := fmt.Sprintf("the body of the request was in an unknown format (%s) - accepted media types include: %s", got, want)
-	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", text, 0, false)
-}
-
-// bodies makes an empty object of what a client may send: a kind of the table, a review, or what a subresource takes.
-type bodies struct{}
-
-// New implements runtime.ObjectCreater.
-func (bodies) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
-	if kind := api.ForGVK(gvk); kind != nil {
-		return kind.New(), nil
-	}
-	for _, review := range api.Reviews {
-		if review.Kind == gvk.Kind {
-			return review.New(), nil
-		}
-	}
-	part := map[string]runtime.Object{"DeleteOptions": &metav1.DeleteOptions{}, "Scale": &autoscalingv1.Scale{},
-		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]
-	if part == nil {
-		return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
-	}
-	return part, nil
 }
 
 // readInto reads a small body that is not an object: what names it in an error.

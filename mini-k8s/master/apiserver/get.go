@@ -172,3 +172,8 @@ func read[T api.Object](ctx context.Context, s *Server, namespace, name string) 
 	}
 	return o.(T), nil
 }
+
+// reader is read for those parts of the server that know no more of it than that.
+func reader[T api.Object](s *Server) func(ctx context.Context, namespace, name string) (T, error) {
+	return func(ctx context.Context, namespace, name string) (T, error) { return read[T](ctx, s, namespace, name) }
+}

@@ -3,9 +3,10 @@ package apiserver
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/bodies"
+	"workshop/mini-k8s/master/apiserver/bounds"
 	"workshop/mini-k8s/master/store"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -17,14 +18,14 @@ import (
 )
 
 // A patch in JSON can copy what it has copied; how much is a variable of the whole program there.
-func init() { jsonpatch.AccumulatedCopySizeLimit = maxBody }
+func init() { jsonpatch.AccumulatedCopySizeLimit = bounds.Body }
 
 // patch changes an object, or the part that is the subresource, as a patch says. A patch without a resourceVersion
 // applies to whatever is there; one with another than the current is a conflict, perhaps on a second try only.
 func (s *Server) patch(w http.ResponseWriter, r *request) error {
 	patch, err := r.read()
 	if err == nil {
-		err = checkShape(patch)
+		err = bodies.CheckJSON(patch)
 	}
 	if err != nil {
 		return err
@@ -65,13 +66,13 @@ func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object
 	case types.StrategicMergePatchType:
 		after, err = strategicpatch.StrategicMergePatch(before, patch, like)
 	default:
-		known := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
-		return nil, unsupportedMediaType(string(patchType), strings.Join(known, ", "))
+		return nil, bodies.UnsupportedMediaType(string(patchType),
+			string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType))
 	}
 	if err != nil {
 		return nil, badRequest("the patch cannot be applied: %v", err)
 	}
-	return after, checkShape(after)
+	return after, bodies.CheckJSON(after)
 }
 
 // accept returns the current object with what the client may change as it stands in the body.
@@ -88,7 +89,7 @@ func (r *request) accept(body []byte, current api.Object) (api.Object, error) {
 	o := current.DeepCopyObject().(api.Object)
 	switch r.subresource {
 	case "scale":
-		setScale(o, sent.(*autoscalingv1.Scale))
+		api.SetScale(o, sent.(*autoscalingv1.Scale))
 	case "status":
 		r.kind.CopyStatus(sent, o)
 	default:

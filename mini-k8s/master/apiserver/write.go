@@ -8,6 +8,9 @@ import (
 	"path"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/access"
+	"workshop/mini-k8s/master/apiserver/addresses"
+	"workshop/mini-k8s/master/apiserver/bounds"
 	"workshop/mini-k8s/master/store"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,7 +63,7 @@ func (r *request) readNew(into api.Object) error {
 		return err
 	}
 	r.warnings = append(r.warnings, r.kind.Warnings(into, nil)...)
-	return r.checkNew(into)
+	return access.CheckNew(r.user, r.attributes(), into)
 }
 
 // checkNamespace refuses to put a new object into a namespace that is not there, or is on its way out.
@@ -191,25 +194,28 @@ func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Obje
 	}
 }
 
-// save stores an object in the place of an old one, whose revision is 0 if there was none, and returns what is stored.
-//  1. See to it that a service has addresses, and no others have them.
-//  2. Encode it. If that changes anything, note who did it.
-//  3. Write nothing in a dry run, but tell if the object to create is there already.
-//  4. Delete an object that is being deleted when nothing keeps it any longer.
-//  5. Write nothing if nothing changes.
-//  6. Create or update it; the store refuses that if the old object is not what it was.
+// save stores an object in the place of an old one, whose revision is 0 if there was none, and returns what is stored. It
+// sees to it that a service has addresses, and no others have them.
 func (s *Server) save(r *request, object api.Object, old store.Object) (saved store.Object, err error) {
-	ctx := r.Context()
-	if service, ok := object.(*corev1.Service); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, writeLimit)
-		defer cancel()
-		settle, refusal := s.claimAddresses(ctx, r, service, old)
-		if refusal != nil {
-			return store.Object{}, refusal
-		}
-		defer func() { settle(err) }()
+	service, ok := object.(*corev1.Service)
+	if !ok {
+		return s.write(r.Context(), r, object, old)
 	}
+	change := addresses.Change{Service: service, Old: old, Deletes: deletable(service), DryRun: r.dryRun, Who: r.manager()}
+	err = s.addresses.Write(r.Context(), change, func(ctx context.Context) (err error) {
+		saved, err = s.write(ctx, r, object, old)
+		return err
+	})
+	return saved, err
+}
+
+// write does what save says.
+//  1. Encode the object. If that changes anything, note who did it.
+//  2. Write nothing in a dry run, but tell if the object to create is there already.
+//  3. Delete an object that is being deleted when nothing keeps it any longer.
+//  4. Write nothing if nothing changes.
+//  5. Create or update it; the store refuses that if the old object is not what it was.
+func (s *Server) write(ctx context.Context, r *request, object api.Object, old store.Object) (saved store.Object, err error) {
 	value, err := encode(object)
 	if err == nil && !bytes.Equal(value, old.Value) {
 		r.recordManager(object)
@@ -224,8 +230,8 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (saved st
 		return store.Object{}, badRequest("%v", err)
 	}
 	switch {
-	case len(value) > maxBody:
-		err = &http.MaxBytesError{Limit: maxBody} // nobody could send it back
+	case len(value) > bounds.Body:
+		err = &http.MaxBytesError{Limit: bounds.Body} // nobody could send it back
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
 			err = store.ErrExists

@@ -1,11 +1,14 @@
-package apiserver
+// Package discovery tells clients which groups, versions, kinds and fields there are, and of a kind or a part that there is
+// not, what to do instead. All of it is read from the table in package api.
+//
+// In Kubernetes: the same, also for the kinds of CRDs and of aggregated API servers, and all in one answer (KEP-3352).
+package discovery
 
 import (
-	"maps"
+	"encoding/json"
 	"net/http"
 	"runtime"
 	"slices"
-	"strings"
 
 	"workshop/mini-k8s/api"
 
@@ -15,24 +18,31 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 )
 
-// Version is what the server says of itself.
-var Version = version.Info{Major: "1", Minor: "33", GitVersion: api.KubernetesVersion, GoVersion: runtime.Version(),
+// about is what the server says of itself.
+var about = version.Info{Major: "1", Minor: "33", GitVersion: api.KubernetesVersion, GoVersion: runtime.Version(),
 	Compiler: runtime.Compiler, Platform: runtime.GOOS + "/" + runtime.GOARCH}
 
 // verbs of every kind; kubectl looks here for what it may try.
 var verbs = metav1.Verbs{"create", "delete", "get", "list", "patch", "update", "watch"}
 
-// discoveryRoutes serves what clients ask first: which groups, versions and kinds there are.
-func (s *Server) discoveryRoutes() {
-	s.serve("/version", Version)
-	s.serve("/api", metav1.APIVersions{
+// Subresource is what there is to say of a part of an object.
+type Subresource struct {
+	Verbs []string
+	Takes schema.GroupVersionKind // what is sent and answered; empty: the object itself
+}
+
+// Routes serves what clients ask first, from the resources that there are.
+func Routes(mux *http.ServeMux, resources []metav1.APIResourceList) {
+	serve := func(path string, object any) { mux.Handle("GET "+path, document(func() any { return object })) }
+	serve("/version", about)
+	serve("/api", metav1.APIVersions{
 		TypeMeta: metav1.TypeMeta{Kind: "APIVersions", APIVersion: "v1"}, Versions: []string{"v1"},
 		ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{},
 	})
 	groups := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
 	paths := []string{"/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
-	for _, gv := range groupVersions() {
-		s.serve(groupPath(gv), s.resourcesOf(gv))
+	for i, gv := range groupVersions() {
+		serve(groupPath(gv), resources[i])
 		if paths = append(paths, groupPath(gv)); gv.Group == "" {
 			continue
 		}
@@ -46,16 +56,21 @@ func (s *Server) discoveryRoutes() {
 	}
 	for _, group := range groups.Groups {
 		group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
-		s.serve("/apis/"+group.Name, group)
+		serve("/apis/"+group.Name, group)
 		paths = append(paths, "/apis/"+group.Name)
 	}
-	s.serve("/apis", groups)
-	s.serve("/{$}", metav1.RootPaths{Paths: slices.Sorted(slices.Values(paths))})
+	serve("/apis", groups)
+	serve("/{$}", metav1.RootPaths{Paths: slices.Sorted(slices.Values(paths))})
+	openAPIRoutes(mux)
 }
 
-// serve answers requests for the path with the object.
-func (s *Server) serve(path string, object any) {
-	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, object) })
+// document is served as JSON.
+type document func() any
+
+// ServeHTTP implements http.Handler.
+func (d document) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(d())
 }
 
 // kinds returns those of a group and version, and with them those that are out of scope.
@@ -80,7 +95,15 @@ func groupPath(gv schema.GroupVersion) string {
 	return "/apis/" + gv.String()
 }
 
-func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
+// Resources returns what each group and version has. subresource says what the server does with a part of an object.
+func Resources(subresource func(name string) Subresource) (all []metav1.APIResourceList) {
+	for _, gv := range groupVersions() {
+		all = append(all, resourcesOf(gv, subresource))
+	}
+	return all
+}
+
+func resourcesOf(gv schema.GroupVersion, subresource func(string) Subresource) metav1.APIResourceList {
 	list := metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
 	for _, kind := range kinds(gv) {
 		resource := metav1.APIResource{
@@ -94,10 +117,10 @@ func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 		}
 		list.APIResources = append(list.APIResources, resource)
 		for _, sub := range kind.Subresources {
-			part := s.subresource(sub)
+			part := subresource(sub)
 			resource := metav1.APIResource{Name: kind.Resource + "/" + sub, Namespaced: kind.Namespaced, Kind: kind.Kind,
-				Verbs: slices.Sorted(maps.Keys(part.verbs))}
-			if takes := part.takes; takes.Kind != "" {
+				Verbs: part.Verbs}
+			if takes := part.Takes; takes.Kind != "" {
 				resource.Group, resource.Version, resource.Kind = takes.Group, takes.Version, takes.Kind
 			}
 			list.APIResources = append(list.APIResources, resource)
@@ -112,48 +135,9 @@ func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 	return list
 }
 
-// openAPIRoutes serves what describes the kinds.
-func (s *Server) openAPIRoutes() {
-	documents := map[string]any{}
-	info := map[string]string{"title": "mini-k8s", "version": Version.GitVersion}
-	for _, gv := range groupVersions() {
-		url := "/openapi/v3" + groupPath(gv)
-		documents[groupPath(gv)[1:]] = map[string]string{"serverRelativeURL": url}
-		s.answer("GET "+url, func(w http.ResponseWriter, _ *http.Request) error {
-			reviews := slices.DeleteFunc(slices.Clone(api.Reviews), func(k *api.Kind) bool { return k.GroupVersion() != gv })
-			paths, schemas := api.OpenAPI(append(kinds(gv), reviews...))
-			return writeJSON(w, http.StatusOK, map[string]any{"openapi": "3.0.0", "info": info, "paths": paths,
-				"components": map[string]any{"schemas": schemas}})
-		})
-	}
-	s.serve("/openapi/v3", map[string]any{"paths": documents})
-	// kubectl before 1.29 wants the old version as well before it sends a manifest, if only one that describes nothing:
-	// in protobuf, which is what it asks for, that is no bytes.
-	s.answer("GET /openapi/v2", func(w http.ResponseWriter, r *http.Request) error {
-		if !strings.Contains(r.Header.Get("Accept"), "protobuf") {
-			return writeJSON(w, http.StatusOK, map[string]any{"swagger": "2.0", "info": info, "paths": map[string]any{}})
-		}
-		w.Header().Set("Content-Type", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
-		return nil
-	})
-}
-
-// unservedRoutes answers what no other route does. A kind or a subresource that is well known, but not served, gets a
-// sentence that says so; its reason is NotFound, so that a client which only probes takes it as absent and goes on.
-func (s *Server) unservedRoutes() {
-	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope) {
-		object := kind.Path("{namespace}", "{name}", "")
-		paths := []string{kind.Path("", "", ""), kind.Path("{namespace}", "", ""), object, object + "/{part...}"}
-		for _, path := range slices.Compact(paths) {
-			s.answer(path, func(_ http.ResponseWriter, r *http.Request) error { return unserved(r, kind) })
-		}
-	}
-	s.answer("/", func(_ http.ResponseWriter, r *http.Request) error {
-		return apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true)
-	})
-}
-
-func unserved(r *http.Request, kind *api.Kind) error {
+// Unserved is the answer to a request that no route is for, to a kind or a part of one. What is well known gets a sentence that
+// says so; its reason is NotFound, so that a client which only probes takes it as absent and goes on.
+func Unserved(r *http.Request, kind *api.Kind) error {
 	sentence, part := kind.Refusal(), r.PathValue("part")
 	if sentence == "" && (part == "" || kind.HasSubresource(part)) {
 		return apierrors.NewMethodNotSupported(kind.GroupResource(), r.Method)
