@@ -20,12 +20,12 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/apiserver/access"
 	"workshop/mini-k8s/master/apiserver/addresses"
+	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/apiserver/bounds"
 	"workshop/mini-k8s/master/apiserver/discovery"
 	"workshop/mini-k8s/master/store"
@@ -34,7 +34,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // DefaultServiceCIDR is the range of the cluster IPs.
@@ -123,7 +122,7 @@ func (s *Server) routes() {
 			}
 		}
 	}
-	s.unservedRoutes()
+	discovery.Rest(s.answer)
 }
 
 // methods are the HTTP methods of the verbs.
@@ -162,9 +161,6 @@ func (s *Server) handle(verb, path string, kind *api.Kind, subresource string, h
 		accept := r.Header.Get("Accept")
 		if accept != "" && !strings.Contains(accept, "json") && !strings.Contains(accept, "/*") && subresource != "log" {
 			return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, verb, kind.GroupResource(), req.name, "answers are application/json", 0, false)
-		}
-		if verb == "list" && req.wantsMetadata() {
-			return s.listMetadata(w, req)
 		}
 		return req.explain(handler(w, req))
 	})
@@ -207,7 +203,7 @@ func (s *Server) As(user User) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer answerPanic(w, r)
 		if r.Body != nil {
-			r.Body = http.MaxBytesReader(w, r.Body, bounds.Body)
+			r.Body = http.MaxBytesReader(w, r.Body, bodies.MaxSize)
 		}
 		s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
 	})
@@ -245,18 +241,4 @@ func (s *Server) review(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusCreated, object)
-}
-
-// unservedRoutes answers what no other route does.
-func (s *Server) unservedRoutes() {
-	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope) {
-		object := kind.Path("{namespace}", "{name}", "")
-		paths := []string{kind.Path("", "", ""), kind.Path("{namespace}", "", ""), object, object + "/{part...}"}
-		for _, path := range slices.Compact(paths) {
-			s.answer(path, func(_ http.ResponseWriter, r *http.Request) error { return discovery.Unserved(r, kind) })
-		}
-	}
-	s.answer("/", func(_ http.ResponseWriter, r *http.Request) error {
-		return apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true)
-	})
 }

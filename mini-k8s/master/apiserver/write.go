@@ -10,7 +10,7 @@ import (
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/apiserver/access"
 	"workshop/mini-k8s/master/apiserver/addresses"
-	"workshop/mini-k8s/master/apiserver/bounds"
+	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/store"
 
 	corev1 "k8s.io/api/core/v1"
@@ -121,7 +121,11 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	objects, revision, err := s.selected(r)
+	_, selected, err := r.readOptions()
+	if err != nil {
+		return err
+	}
+	objects, revision, err := s.find(r, selected)
 	if err != nil {
 		return err
 	}
@@ -230,8 +234,8 @@ func (s *Server) write(ctx context.Context, r *request, object api.Object, old s
 		return store.Object{}, badRequest("%v", err)
 	}
 	switch {
-	case len(value) > bounds.Body:
-		err = &http.MaxBytesError{Limit: bounds.Body} // nobody could send it back
+	case len(value) > bodies.MaxSize:
+		err = &http.MaxBytesError{Limit: bodies.MaxSize} // nobody could send it back
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
 			err = store.ErrExists

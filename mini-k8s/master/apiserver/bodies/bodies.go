@@ -29,6 +29,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// MaxSize bounds what a client may send, in bytes: as much as the real API server takes.
+const MaxSize = 3 << 20
+
 const protobufType = "application/vnd.kubernetes.protobuf"
 
 // JSON returns a body of a content type as JSON.
@@ -45,23 +48,27 @@ func JSON(contentType string, body []byte) ([]byte, error) {
 			body, err = json.Marshal(object) // fails if a field has a value that JSON cannot say
 		}
 		if err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is not an object in protobuf: %v", err))
+			return nil, badRequest("the body is not an object in protobuf: %v", err)
 		}
 	case strings.HasSuffix(contentType, "yaml"):
 		var err error
 		if body, err = yaml.YAMLToJSON(body); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the body is not YAML: %v", err))
+			return nil, badRequest("the body is not YAML: %v", err)
 		}
 	default:
-		return nil, UnsupportedMediaType(contentType, "application/json", "application/yaml", protobufType)
+		return nil, unsupported(contentType, "application/json", "application/yaml", protobufType)
 	}
-	return body, CheckJSON(body)
+	return body, checkJSON(body)
 }
 
-// UnsupportedMediaType is the error for a body of another type than is taken.
-func UnsupportedMediaType(got string, taken ...string) error {
+// unsupported is the error for a body of another type than is taken.
+func unsupported(got string, taken ...string) error {
 	text := fmt.Sprintf("the body of the request was in an unknown format (%s) - accepted media types include: %s", got, strings.Join(taken, ", "))
 	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", text, 0, false)
+}
+
+func badRequest(format string, values ...any) error {
+	return apierrors.NewBadRequest(fmt.Sprintf(format, values...))
 }
 
 // known makes an empty object of what a client may send: a kind of the table, a review, or what a subresource takes.

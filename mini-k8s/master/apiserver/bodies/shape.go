@@ -23,15 +23,15 @@ var hugeNumber = regexp.MustCompile(`^[-+]?[0-9.]*([0-9.]{64}|[eE][-+]?[0-9]{7})
 
 var (
 	errTooComplex = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d values, in no more than %d levels", maxValues, maxDepth))
-	errHugeNumber = apierrors.NewBadRequest("a quantity has too many digits, or too large an exponent")
+	errHugeNumber = badRequest("a quantity has too many digits, or too large an exponent")
 )
 
 // quantityFields are those that are quantities, or have some in them.
 var quantityFields = map[string]bool{"limits": true, "requests": true, "capacity": true, "allocatable": true, "allocatedResources": true,
 	"overhead": true, "sizeLimit": true, "divisor": true, "quantity": true, "tolerance": true, "target": true, "current": true}
 
-// CheckJSON refuses JSON that would take too much to decode. JSON that is none is left to who decodes it.
-func CheckJSON(text []byte) error {
+// checkJSON refuses JSON that would take too much to decode. JSON that is none is left to who decodes it.
+func checkJSON(text []byte) error {
 	values, depth, quoted := 0, 0, false
 	digits, suspect := 0, false // digits in a row; whether there are enough for a huge number
 	for i := 0; i < len(text); i++ {
@@ -87,7 +87,7 @@ func checkQuantities(tokens *json.Decoder, inside bool) error {
 	return err
 }
 
-// checkProtobuf is CheckJSON for protobuf. Text and bytes may look like messages: a count too high does no harm.
+// checkProtobuf is checkJSON for protobuf. Text and bytes may look like messages: a count too high does no harm.
 func checkProtobuf(message []byte, fields *int, depth int) error {
 	for len(message) > 0 {
 		number, kind, tag := protowire.ConsumeTag(message)

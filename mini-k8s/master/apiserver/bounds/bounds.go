@@ -1,6 +1,6 @@
-// Package bounds keeps one client from making the server do so much that the others go without: it bounds how much it
-// sends, how many of its requests are under way, and how long the server waits for who does not send or read. What a
-// body is made of, which says more of its cost than its size, is the package bodies' to look at.
+// Package bounds keeps one client from making the server do so much that the others go without: it bounds how many of its
+// requests are under way, and how long the server waits for who does not send or read. How much there is in a body is for the
+// package bodies.
 //
 // In Kubernetes: --max-requests-inflight and the fair queues of KEP-1040, --request-timeout, and etcd's limit of 1.5 MB.
 package bounds
@@ -13,9 +13,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
-
-// Body is how much a client may send at a time, in bytes: as much as the real API server takes.
-const Body = 3 << 20
 
 const (
 	// How many requests of one user may be under way, over the network. Those that stay and do little count apart.

@@ -135,8 +135,22 @@ func resourcesOf(gv schema.GroupVersion, subresource func(string) Subresource) m
 	return list
 }
 
-// Unserved is the answer to a request that no route is for, to a kind or a part of one. What is well known gets a sentence that
-// says so; its reason is NotFound, so that a client which only probes takes it as absent and goes on.
+// Rest has answered what no other route does, each pattern with an error.
+func Rest(answer func(pattern string, handler func(http.ResponseWriter, *http.Request) error)) {
+	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope) {
+		object := kind.Path("{namespace}", "{name}", "")
+		paths := []string{kind.Path("", "", ""), kind.Path("{namespace}", "", ""), object, object + "/{part...}"}
+		for _, path := range slices.Compact(paths) {
+			answer(path, func(_ http.ResponseWriter, r *http.Request) error { return Unserved(r, kind) })
+		}
+	}
+	answer("/", func(_ http.ResponseWriter, r *http.Request) error {
+		return apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{}, "", "", 0, true)
+	})
+}
+
+// Unserved refuses a request to a kind, or to a part of one, that is not served. What is well known gets a sentence that says
+// so; its reason is NotFound, so that a client which only probes takes it as absent and goes on.
 func Unserved(r *http.Request, kind *api.Kind) error {
 	sentence, part := kind.Refusal(), r.PathValue("part")
 	if sentence == "" && (part == "" || kind.HasSubresource(part)) {
