@@ -9,10 +9,12 @@ import (
 	"slices"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/apiserver/discovery"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // `kubectl autoscale` before 1.33 creates its object in version v1. That is all that is served of v1: who writes manifests is
@@ -24,7 +26,7 @@ func (s *Server) autoscaleRoutes() {
 			return discovery.Unserved(r.Request, v1)
 		}
 		var sent autoscalingv1.HorizontalPodAutoscaler
-		if err := r.readInto(&sent, "a HorizontalPodAutoscaler"); err != nil {
+		if err := bodies.Into(r.Request, &sent, "a HorizontalPodAutoscaler"); err != nil {
 			return err
 		}
 		body, err := json.Marshal(api.AutoscalerFromV1(&sent))
@@ -33,27 +35,14 @@ func (s *Server) autoscaleRoutes() {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
-		return s.create(&answerV1{w, &sent}, r)
+		stored, answer := autoscalingv2.HorizontalPodAutoscaler{}, unsent{ResponseWriter: w}
+		if err := s.create(&answer, r); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(answer.body, &stored); err != nil {
+			return fmt.Errorf("decode the autoscaler: %w", err)
+		}
+		sent.TypeMeta, sent.ObjectMeta = metav1.TypeMeta{Kind: v1.Kind, APIVersion: v1.GroupVersion().String()}, stored.ObjectMeta
+		return writeJSON(w, http.StatusCreated, &sent)
 	})
-}
-
-// answerV1 writes what was sent, with the metadata of what is stored.
-type answerV1 struct {
-	http.ResponseWriter
-	object *autoscalingv1.HorizontalPodAutoscaler
-}
-
-// Write implements http.ResponseWriter.
-func (a *answerV1) Write(stored []byte) (int, error) {
-	var v2 autoscalingv2.HorizontalPodAutoscaler
-	if err := json.Unmarshal(stored, &v2); err != nil {
-		return 0, err
-	}
-	a.object.ObjectMeta = v2.ObjectMeta
-	a.object.SetGroupVersionKind(autoscalingv1.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"))
-	answer, err := json.Marshal(a.object)
-	if err != nil {
-		return 0, err
-	}
-	return a.ResponseWriter.Write(answer)
 }

@@ -14,59 +14,36 @@ import (
 )
 
 // history tells the life of an object as far back as the log goes: in the form of a watch, an entry a line. With
-// watch=true it marks the present and goes on. It tells of no kinds that the user may not list.
+// watch=true it marks the present and goes on.
 func (s *Server) history(w http.ResponseWriter, r *request) error {
-	key := keyOf(r.kind, r.namespace, r.name)
-	state, after, err := s.Store.ListAt(r.Context(), "", store.Oldest)
-	if err != nil {
-		return err
-	}
-	_, present, err := s.Store.List(r.Context(), key)
-	if err != nil {
-		return err
-	}
-	watcher, err := s.Store.Watch("", after)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), maxWatch)
 	defer cancel()
+	life, entries, present, err := history.Read(ctx, s.Store, keyOf(r.kind, r.namespace, r.name))
+	if err != nil {
+		return err
+	}
 	out := &stream{w: w, r: r, bookmarks: true}
-	past, goOn := true, r.URL.Query().Get("watch") == "true"
-	for life, changes := history.New(key, state); ; {
-		for _, change := range changes {
-			s.tell(out, life, change)
-		}
-		if past && watcher.Revision() >= present {
-			if past = false; !life.Known() {
-				return store.ErrNotFound
-			}
-			out.bookmark(present, "")
-		}
-		if !past && !goOn || life.Known() && !out.flush() {
-			return nil
-		}
-		if changes, err = watcher.Next(ctx); err != nil {
+	s.tell(out, entries)
+	out.bookmark(present, "")
+	for out.flush() && r.URL.Query().Get("watch") == "true" {
+		if entries, err = life.Next(ctx); err != nil {
 			if ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 				out.fail(err)
 			}
 			return nil
 		}
+		s.tell(out, entries)
 	}
+	return nil
 }
 
-// tell sends the entry for a change, if there is one.
-func (s *Server) tell(out *stream, life *history.Life, change *store.Change) {
-	entry, kind, err := life.Entry(change)
-	if err != nil {
-		out.err = err
-	}
-	if entry == nil {
-		return
-	}
-	list := access.Attributes{Verb: "list", Group: kind.Group, Resource: kind.Resource}
-	if allowed, _ := s.access.May(out.r.Context(), out.r.user, list); allowed {
-		text, _ := json.Marshal(entry)
-		out.write(watch.Added, text)
+// tell sends the entries of those kinds that the user may list.
+func (s *Server) tell(out *stream, entries []history.Entry) {
+	for _, entry := range entries {
+		list := access.Attributes{Verb: "list", Group: entry.Of.Group, Resource: entry.Of.Resource}
+		if allowed, _ := s.access.May(out.r.Context(), out.r.user, list); allowed {
+			text, _ := json.Marshal(entry.HistoryEntry)
+			out.write(watch.Added, text)
+		}
 	}
 }

@@ -17,12 +17,11 @@ import (
 // patch changes an object, or the part that is the subresource, as a patch says. A patch without a resourceVersion
 // applies to whatever is there; one with another than the current is a conflict, perhaps on a second try only.
 func (s *Server) patch(w http.ResponseWriter, r *request) error {
-	patch, err := r.read()
+	patch, err := bodies.ReadPatch(r.Request)
 	if err != nil {
 		return err
 	}
-	patchType := types.PatchType(r.contentType())
-	if patchType == types.ApplyYAMLPatchType {
+	if patch.Type == types.ApplyYAMLPatchType {
 		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "apply", r.kind.GroupResource(), r.name,
 			"server-side apply is out of scope here: use `kubectl apply` without --server-side", 0, true)
 	}
@@ -31,7 +30,7 @@ func (s *Server) patch(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return nil, err
 		}
-		after, err := bodies.Patch(patchType, before, patch, r.empty())
+		after, err := patch.Apply(before, r.empty())
 		if err != nil {
 			return nil, err
 		}

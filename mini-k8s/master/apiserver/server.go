@@ -234,7 +234,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 // review answers with what was sent, and its status.
 func (s *Server) review(w http.ResponseWriter, r *request) error {
 	object := r.kind.New()
-	if err := r.readInto(object, "a "+r.kind.Kind); err != nil {
+	if err := bodies.Into(r.Request, object, "a "+r.kind.Kind); err != nil {
 		return err
 	}
 	if err := s.access.Review(r.Context(), r.user, object, s.resources); err != nil {

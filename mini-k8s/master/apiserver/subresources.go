@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/apiserver/discovery"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -68,7 +69,7 @@ func (r *request) part(o api.Object) api.Object {
 // bind gives a pod to a node: the scheduler's one and only write. A pod is bound once.
 func (s *Server) bind(w http.ResponseWriter, r *request) error {
 	var binding corev1.Binding
-	if err := r.readInto(&binding, "a Binding"); err != nil {
+	if err := bodies.Into(r.Request, &binding, "a Binding"); err != nil {
 		return err
 	}
 	if binding.Target.Name == "" {
@@ -94,7 +95,7 @@ func (s *Server) bind(w http.ResponseWriter, r *request) error {
 // evict deletes a pod on behalf of someone who empties its node.
 func (s *Server) evict(w http.ResponseWriter, r *request) error {
 	var eviction struct{ DeleteOptions metav1.DeleteOptions }
-	if err := r.readInto(&eviction, "an Eviction"); err != nil {
+	if err := bodies.Into(r.Request, &eviction, "an Eviction"); err != nil {
 		return err
 	}
 	return s.remove(w, r, eviction.DeleteOptions)

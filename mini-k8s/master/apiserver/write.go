@@ -55,7 +55,7 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 
 // readNew reads an object to create from the body.
 func (r *request) readNew(into api.Object) error {
-	body, err := r.body()
+	body, err := bodies.JSON(r.Request)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (s *Server) checkNamespace(r *request) error {
 
 // update replaces an object, or the part that is the subresource, with what the client sent.
 func (s *Server) update(w http.ResponseWriter, r *request) error {
-	body, err := r.body()
+	body, err := bodies.JSON(r.Request)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (r *request) deleteOptions() (options metav1.DeleteOptions, err error) {
 	if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &options, nil); err != nil {
 		return options, badRequest("DeleteOptions: %v", err)
 	}
-	return options, r.readInto(&options, "a DeleteOptions")
+	return options, bodies.Into(r.Request, &options, "a DeleteOptions")
 }
 
 // deleteCollection deletes the objects of a namespace that the selectors match, each as if by a request of its own, and
@@ -132,19 +132,26 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *request) error {
 	for _, o := range objects {
 		one := *r
 		one.name = path.Base(o.Key)
-		if err := one.explain(s.remove(nowhere{}, &one, options)); err != nil && !apierrors.IsNotFound(err) {
+		if err := one.explain(s.remove(&unsent{ResponseWriter: w}, &one, options)); err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}
 	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
 }
 
-// nowhere is where an answer goes that nobody is to get.
-type nowhere http.Header
+// unsent keeps an answer that is not the client's.
+type unsent struct {
+	http.ResponseWriter
+	body []byte
+}
 
-func (n nowhere) Header() http.Header       { return http.Header(n) }
-func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
-func (nowhere) WriteHeader(int)             {}
+func (u *unsent) WriteHeader(int) {}
+
+// Write implements http.ResponseWriter.
+func (u *unsent) Write(body []byte) (int, error) {
+	u.body = body
+	return len(body), nil
+}
 
 func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.DeleteOptions) error {
 	r.dryRun = r.dryRun || len(options.DryRun) > 0
@@ -225,14 +232,14 @@ func (s *Server) write(ctx context.Context, r *request, object api.Object, old s
 		r.recordManager(object)
 		value, err = encode(object)
 	}
+	if err == nil {
+		err = checkTimes(r.kind, value)
+	}
 	if err != nil {
 		return store.Object{}, err
 	}
 	saved = store.Object{Key: old.Key, Value: value, Revision: old.Revision}
 	who := r.author()
-	if _, err := decode(r.kind, saved); err != nil { // a date in the year 10000: nobody could read it again
-		return store.Object{}, badRequest("%v", err)
-	}
 	switch {
 	case len(value) > bodies.MaxSize:
 		err = &http.MaxBytesError{Limit: bodies.MaxSize} // nobody could send it back

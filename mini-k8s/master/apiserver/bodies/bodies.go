@@ -12,7 +12,10 @@ package bodies
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"mime"
 	"net/http"
 	"strings"
 
@@ -34,31 +37,64 @@ const MaxSize = 3 << 20
 
 const protobufType = "application/vnd.kubernetes.protobuf"
 
-// JSON returns a body of a content type as JSON.
-func JSON(contentType string, body []byte) ([]byte, error) {
+// JSON returns the body of a request as JSON.
+func JSON(r *http.Request) ([]byte, error) {
+	body, contentType, err := read(r)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case contentType == "", contentType == "application/json", len(body) == 0:
 	case contentType == protobufType:
-		// What clients of Go send unasked. Answers are JSON, which they take as well.
-		if err := checkProtobuf(bytes.TrimPrefix(body, []byte("k8s\x00")), new(int), 0); err != nil {
-			return nil, err
-		}
-		object, _, err := protobuf.NewSerializer(known{}, nil).Decode(body, nil, nil)
-		if err == nil {
-			body, err = json.Marshal(object) // fails if a field has a value that JSON cannot say
-		}
-		if err != nil {
-			return nil, badRequest("the body is not an object in protobuf: %v", err)
-		}
+		body, err = fromProtobuf(body)
 	case strings.HasSuffix(contentType, "yaml"):
-		var err error
 		if body, err = yaml.YAMLToJSON(body); err != nil {
-			return nil, badRequest("the body is not YAML: %v", err)
+			err = badRequest("the body is not YAML: %v", err)
 		}
 	default:
-		return nil, unsupported(contentType, "application/json", "application/yaml", protobufType)
+		err = unsupported(contentType, "application/json", "application/yaml", protobufType)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return body, checkJSON(body)
+}
+
+// Into reads a small body, which may be missing. What it is to be stands in an error.
+func Into(r *http.Request, into any, what string) error {
+	body, err := JSON(r)
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return badRequest("the body is not %s: %v", what, err)
+	}
+	return nil
+}
+
+// read returns a body as it is, and its type.
+func read(r *http.Request) (body []byte, contentType string, err error) {
+	body, err = io.ReadAll(r.Body)
+	if tooLarge := new(http.MaxBytesError); err != nil && !errors.As(err, &tooLarge) {
+		err = badRequest("the body has not come: %v", err)
+	}
+	contentType, _, _ = mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return body, contentType, err
+}
+
+// fromProtobuf returns as JSON what clients of Go send unasked. Answers are JSON, which they take as well.
+func fromProtobuf(body []byte) ([]byte, error) {
+	if err := checkProtobuf(bytes.TrimPrefix(body, []byte("k8s\x00")), new(int), 0); err != nil {
+		return nil, err
+	}
+	object, _, err := protobuf.NewSerializer(known{}, nil).Decode(body, nil, nil)
+	if err == nil {
+		body, err = json.Marshal(object) // fails if a field has a value that JSON cannot say
+	}
+	if err != nil {
+		return nil, badRequest("the body is not an object in protobuf: %v", err)
+	}
+	return body, nil
 }
 
 // unsupported is the error for a body of another type than is taken.

@@ -1,6 +1,5 @@
 // Package history makes the life of an object out of the store's log: which changes there were to it, to former ones of its
-// name, and to all that ever belonged to them, what each has changed, and who did it. It reads what it is given, and keeps
-// no more than the UIDs.
+// name, and to all that ever belonged to them, what each has changed, and who did it.
 //
 // Invariants:
 //  1. A change is told once, in the order of the log, if anything in it is of interest to people.
@@ -12,6 +11,7 @@ package history
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -27,30 +27,75 @@ import (
 
 // Life is that of an object, of former ones of its name, and of all that ever belonged to them.
 type Life struct {
-	key  string             // of the object
-	uids map[types.UID]bool // of all these
+	key     string             // of the object
+	uids    map[types.UID]bool // of all these
+	watcher *store.Watcher
 }
 
-// New returns the life of the object under a key, and what of it there was in the state with which the log begins: as
-// changes at no time.
-func New(key string, state []store.Object) (*Life, []*store.Change) {
-	l := &Life{key: key, uids: map[types.UID]bool{}}
-	return l, l.known(state)
+// Entry is a change that is told, of an object of that kind.
+type Entry struct {
+	api.HistoryEntry
+	Of *api.Kind
 }
 
-// Known reports whether anything was found yet.
-func (l *Life) Known() bool { return len(l.uids) > 0 }
-
-// Entry returns what a change is to the reader, and of what kind it has changed an object; nil if it is nothing.
-func (l *Life) Entry(change *store.Change) (*api.HistoryEntry, *api.Kind, error) {
-	resource, _, _ := strings.Cut(change.Key, "/")
-	kind := api.Lookup(resource)
-	if kind == nil || !l.has(change.Object()) {
-		return nil, nil, nil
+// Read returns the life of the object under a key as far back as the log goes, and up to which revision that is told. It
+// fails with ErrNotFound if there never was such an object.
+func Read(ctx context.Context, s store.Store, key string) (l *Life, past []Entry, present int64, err error) {
+	state, after, err := s.ListAt(ctx, "", store.Oldest)
+	if err != nil {
+		return nil, nil, 0, err
 	}
+	if _, present, err = s.List(ctx, key); err != nil {
+		return nil, nil, 0, err
+	}
+	l = &Life{key: key, uids: map[types.UID]bool{}}
+	if l.watcher, err = s.Watch("", after); err != nil {
+		return nil, nil, 0, err
+	}
+	past, err = l.entries(l.known(state))
+	for err == nil && l.watcher.Revision() < present {
+		var more []Entry
+		more, err = l.Next(ctx)
+		past = append(past, more...)
+	}
+	if err == nil && len(l.uids) == 0 {
+		err = store.ErrNotFound
+	}
+	return l, past, present, err
+}
+
+// Next waits for changes and returns what there is to tell of them, if anything. It fails as the Next of a watcher does.
+func (l *Life) Next(ctx context.Context) ([]Entry, error) {
+	changes, err := l.watcher.Next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.entries(changes)
+}
+
+func (l *Life) entries(changes []*store.Change) (entries []Entry, err error) {
+	for _, change := range changes {
+		resource, _, _ := strings.Cut(change.Key, "/")
+		kind := api.Lookup(resource)
+		if kind == nil || !l.has(change.Object()) {
+			continue
+		}
+		entry, err := entryOf(kind, change)
+		if err != nil {
+			return nil, fmt.Errorf("decode %s at revision %d: %w", change.Key, change.Revision, err)
+		}
+		if entry != nil {
+			entries = append(entries, Entry{*entry, kind})
+		}
+	}
+	return entries, nil
+}
+
+// entryOf returns what a change is to people, or nil if it is nothing.
+func entryOf(kind *api.Kind, change *store.Change) (*api.HistoryEntry, error) {
 	o := kind.New()
 	if err := json.Unmarshal(change.Object().Value, o); err != nil {
-		return nil, nil, fmt.Errorf("decode %s at revision %d: %w", change.Key, change.Revision, err)
+		return nil, err
 	}
 	entry := &api.HistoryEntry{Revision: change.Revision, Time: change.At, Who: change.Who, Verb: "updated",
 		Kind: kind.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
@@ -74,9 +119,9 @@ func (l *Life) Entry(change *store.Change) (*api.HistoryEntry, *api.Kind, error)
 		}
 	}
 	if entry.Verb == "updated" && !isEvent && len(entry.Changes) == 0 || isEvent && entry.Verb == "deleted" {
-		return nil, nil, nil
+		return nil, nil
 	}
-	return entry, kind, nil
+	return entry, nil
 }
 
 // known returns what is there when the log begins, as changes at no time. In a list, what is owned may come first.
