@@ -1,8 +1,10 @@
 // Package apiserver serves the Kubernetes REST API over a store: one set of handlers for all kinds of the table in
-// package api.
+// package api. What they need besides has packages of its own below this one: who calls and what they may (access), what
+// clients send (bodies) and how much of it at a time (bounds), which kinds there are (discovery), the addresses of services
+// (addresses), and the lives of objects (history).
 //
 // Invariants:
-//  1. Nothing but this package touches the store.
+//  1. Nothing but this package and those below it touches the store.
 //  2. A request is done wholly or not at all: an object is stored only after it was decoded, defaulted and
 //     validated, in one write that is refused if the object has changed since it was read.
 //  3. Whatever goes wrong is answered with a Status object that says what, where and why.

@@ -139,7 +139,7 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
 }
 
-// unsent keeps an answer that is not the client's.
+// unsent keeps an answer that the client is not to get. Its header counts.
 type unsent struct {
 	http.ResponseWriter
 	body []byte
@@ -220,7 +220,7 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (saved st
 	return saved, err
 }
 
-// write does what save says.
+// write stores an object as save says, as long as ctx lasts.
 //  1. Encode the object. If that changes anything, note who did it.
 //  2. Write nothing in a dry run, but tell if the object to create is there already.
 //  3. Delete an object that is being deleted when nothing keeps it any longer.

@@ -73,19 +73,21 @@ func (d document) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	json.NewEncoder(w).Encode(d())
 }
 
-// kinds returns those of a group and version, and with them those that are out of scope.
+// all are the kinds that clients find: also those that are out of scope, so that who asks for one is told what to do instead.
+var all = slices.Concat(api.Kinds, api.OutOfScope, api.Reviews)
+
 func kinds(gv schema.GroupVersion) []*api.Kind {
-	return slices.DeleteFunc(slices.Concat(api.Kinds, api.OutOfScope), func(k *api.Kind) bool { return k.GroupVersion() != gv })
+	return slices.DeleteFunc(slices.Clone(all), func(k *api.Kind) bool { return k.GroupVersion() != gv })
 }
 
-// groupVersions returns the groups and versions of all kinds, once each.
-func groupVersions() (all []schema.GroupVersion) {
-	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope, api.Reviews) {
-		if gv := kind.GroupVersion(); !slices.Contains(all, gv) {
-			all = append(all, gv)
+// groupVersions returns the groups and versions of the kinds, once each.
+func groupVersions() (once []schema.GroupVersion) {
+	for _, kind := range all {
+		if gv := kind.GroupVersion(); !slices.Contains(once, gv) {
+			once = append(once, gv)
 		}
 	}
-	return all
+	return once
 }
 
 func groupPath(gv schema.GroupVersion) string {
@@ -96,11 +98,11 @@ func groupPath(gv schema.GroupVersion) string {
 }
 
 // Resources returns what each group and version has. subresource says what the server does with a part of an object.
-func Resources(subresource func(name string) Subresource) (all []metav1.APIResourceList) {
+func Resources(subresource func(name string) Subresource) (lists []metav1.APIResourceList) {
 	for _, gv := range groupVersions() {
-		all = append(all, resourcesOf(gv, subresource))
+		lists = append(lists, resourcesOf(gv, subresource))
 	}
-	return all
+	return lists
 }
 
 func resourcesOf(gv schema.GroupVersion, subresource func(string) Subresource) metav1.APIResourceList {
@@ -110,13 +112,17 @@ func resourcesOf(gv schema.GroupVersion, subresource func(string) Subresource) m
 			Name: kind.Resource, SingularName: kind.Singular(), Namespaced: kind.Namespaced, Kind: kind.Kind,
 			Verbs: verbs, ShortNames: kind.ShortNames, Categories: kind.Categories,
 		}
-		if kind.Refusal() != "" {
+		parts := kind.Subresources
+		switch {
+		case kind.Refusal() != "":
 			resource.Verbs = metav1.Verbs{} // who asks for the kind finds it, but it is not listed
-		} else if kind.Namespaced {
+		case slices.Contains(api.Reviews, kind):
+			resource.Verbs, parts = metav1.Verbs{"create"}, nil // it is never stored
+		case kind.Namespaced:
 			resource.Verbs = slices.Concat(verbs, metav1.Verbs{"deletecollection"})
 		}
 		list.APIResources = append(list.APIResources, resource)
-		for _, sub := range kind.Subresources {
+		for _, sub := range parts {
 			part := subresource(sub)
 			resource := metav1.APIResource{Name: kind.Resource + "/" + sub, Namespaced: kind.Namespaced, Kind: kind.Kind,
 				Verbs: part.Verbs}
@@ -126,16 +132,10 @@ func resourcesOf(gv schema.GroupVersion, subresource func(string) Subresource) m
 			list.APIResources = append(list.APIResources, resource)
 		}
 	}
-	for _, kind := range api.Reviews {
-		if kind.GroupVersion() == gv {
-			list.APIResources = append(list.APIResources, metav1.APIResource{Name: kind.Resource, SingularName: kind.Singular(),
-				Kind: kind.Kind, Verbs: metav1.Verbs{"create"}})
-		}
-	}
 	return list
 }
 
-// Rest has answered what no other route does, each pattern with an error.
+// Rest sees to it that a request that no other route is for is answered with an error that says why.
 func Rest(answer func(pattern string, handler func(http.ResponseWriter, *http.Request) error)) {
 	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope) {
 		object := kind.Path("{namespace}", "{name}", "")

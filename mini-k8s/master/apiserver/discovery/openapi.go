@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"workshop/mini-k8s/api"
@@ -16,8 +15,7 @@ func openAPIRoutes(mux *http.ServeMux) {
 		url := "/openapi/v3" + groupPath(gv)
 		paths[groupPath(gv)[1:]] = map[string]string{"serverRelativeURL": url}
 		mux.Handle("GET "+url, document(func() any {
-			reviews := slices.DeleteFunc(slices.Clone(api.Reviews), func(k *api.Kind) bool { return k.GroupVersion() != gv })
-			paths, schemas := api.OpenAPI(append(kinds(gv), reviews...))
+			paths, schemas := api.OpenAPI(kinds(gv))
 			return map[string]any{"openapi": "3.0.0", "info": info, "paths": paths, "components": map[string]any{"schemas": schemas}}
 		}))
 	}
