@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,7 +40,7 @@ func (r *request) respond(w http.ResponseWriter, code int, stored store.Object) 
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, code, scaleOf(object))
+	return writeJSON(w, code, api.ScaleOf(object))
 }
 
 // writeJSON answers with an object, or with JSON that is there already.

@@ -41,9 +41,10 @@ func (s *Server) list(w http.ResponseWriter, r *request) error {
 	return lab.TODO("04", "Server.list")
 }
 
-// collection answers a list or a watch at the revision that the client asks for: list knows the present only.
+// collection answers a list or a watch at the revision, and in the form, that the client asks for: list knows the present
+// and whole objects only.
 func (s *Server) collection(w http.ResponseWriter, r *request) error {
-	options, _, err := r.readOptions()
+	options, selected, err := r.readOptions()
 	if err != nil {
 		return err
 	}
@@ -52,12 +53,14 @@ func (s *Server) collection(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if options.ResourceVersionMatch == metav1.ResourceVersionMatchExact {
-		return (&Server{Config: Config{Store: asOf{s.Store, revision}}}).list(w, r)
-	}
-	if revision > 0 && !options.Watch { // the present will do, unless the store has not come so far: then it refuses a watch
+		s = &Server{Config: Config{Store: asOf{s.Store, revision}}}
+	} else if revision > 0 && !options.Watch { // the present will do, unless the store has not come so far: then it refuses a watch
 		if _, err := s.Store.Watch("", revision); errors.Is(err, store.ErrFuture) {
 			return err
 		}
+	}
+	if r.wantsMetadata() && !options.Watch {
+		return s.listMetadata(w, r, selected)
 	}
 	return s.list(w, r)
 }
@@ -100,12 +103,8 @@ func parseRevision(text string) (int64, error) {
 	return revision, nil
 }
 
-// selected returns the objects that a request to a collection is about.
-func (s *Server) selected(r *request) ([]store.Object, int64, error) {
-	_, selected, err := r.readOptions()
-	if err != nil {
-		return nil, 0, err
-	}
+// find returns the objects that a request to a collection is about, and the revision at which they were read.
+func (s *Server) find(r *request, selected selection) ([]store.Object, int64, error) {
 	objects, revision, err := s.Store.List(r.Context(), keyOf(r.kind, r.namespace, ""))
 	if err == nil {
 		objects, err = selected.filter(objects)
@@ -142,4 +141,9 @@ func read[T api.Object](ctx context.Context, s *Server, namespace, name string) 
 		return object, err
 	}
 	return o.(T), nil
+}
+
+// reader is read for those parts of the server that know no more of it than that.
+func reader[T api.Object](s *Server) func(ctx context.Context, namespace, name string) (T, error) {
+	return func(ctx context.Context, namespace, name string) (T, error) { return read[T](ctx, s, namespace, name) }
 }

@@ -1,8 +1,10 @@
 // Package apiserver serves the Kubernetes REST API over a store: one set of handlers for all kinds of the table in
-// package api.
+// package api. What they need besides has packages of its own below this one: who calls and what they may (access), what
+// clients send (bodies) and how much of it at a time (bounds), which kinds there are (discovery), the addresses of services
+// (addresses), and the lives of objects (history).
 //
 // Invariants:
-//  1. Nothing but this package touches the store.
+//  1. Nothing but this package and those below it touches the store.
 //  2. A request is done wholly or not at all: an object is stored only after it was decoded, defaulted and
 //     validated, in one write that is refused if the object has changed since it was read.
 //  3. Whatever goes wrong is answered with a Status object that says what, where and why.
@@ -21,9 +23,13 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/access"
+	"workshop/mini-k8s/master/apiserver/addresses"
+	"workshop/mini-k8s/master/apiserver/bodies"
+	"workshop/mini-k8s/master/apiserver/bounds"
+	"workshop/mini-k8s/master/apiserver/discovery"
 	"workshop/mini-k8s/master/store"
 	"workshop/mini-k8s/pki"
 
@@ -32,8 +38,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxBody bounds what a client may send, in bytes: as much as the real API server takes.
-const maxBody = 3 << 20
+// DefaultServiceCIDR is the range of the cluster IPs.
+const DefaultServiceCIDR = "10.96.0.0/16"
 
 // Config is what a server is made of.
 type Config struct {
@@ -49,16 +55,26 @@ type Config struct {
 // Server answers requests. It is safe for concurrent use.
 type Server struct {
 	Config
-	mux    *http.ServeMux
-	flying inFlight
+	mux       *http.ServeMux
+	flying    bounds.InFlight
+	access    *access.Control
+	addresses *addresses.Allocator
+	resources []metav1.APIResourceList // all that there are
 }
 
 // New returns a server over a store, with the namespaces that every cluster has.
 func New(ctx context.Context, config Config) (*Server, error) {
-	s := &Server{Config: config, mux: http.NewServeMux(), flying: inFlight{requests: map[userRequests]int{}}}
+	s := &Server{Config: config, mux: http.NewServeMux()}
 	if !s.ServiceCIDR.IsValid() {
 		s.ServiceCIDR = netip.MustParsePrefix(DefaultServiceCIDR)
 	}
+	s.access = &access.Control{CA: s.CA, Pod: reader[*corev1.Pod](s), Node: reader[*corev1.Node](s), Secret: reader[*corev1.Secret](s),
+		Pods: func(ctx context.Context, namespace string) ([]store.Object, error) {
+			pods, _, err := s.Store.List(ctx, keyOf(api.KindOf[*corev1.Pod](), namespace, ""))
+			return pods, err
+		}}
+	s.resources = discovery.Resources(s.describe)
+	s.addresses = &addresses.Allocator{Store: s.Store, Range: s.ServiceCIDR, Read: reader[*corev1.Service](s)}
 	s.routes()
 	kind := api.KindOf[*corev1.Namespace]()
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
@@ -77,15 +93,18 @@ func New(ctx context.Context, config Config) (*Server, error) {
 }
 
 func (s *Server) routes() {
-	s.discoveryRoutes()
-	s.openAPIRoutes()
-	s.reviewRoutes()
+	discovery.Routes(s.mux, s.resources)
 	s.autoscaleRoutes()
 	s.mux.HandleFunc("GET /healthz", ok)
 	s.mux.HandleFunc("GET /livez", ok)
 	s.answer("GET /readyz", s.ready)
-	s.mux.HandleFunc("GET /join", s.joinCA)
-	s.answer("POST /join", s.join)
+	s.mux.HandleFunc("GET /join", s.access.ServeCA)
+	s.answer("POST /join", s.access.Join)
+	for _, kind := range api.Reviews {
+		s.handle("create", kind.Path("", "", ""), kind, "", s.review)
+	}
+	// kubectl 1.27 asks in this version, which differs in its name only.
+	s.handle("create", "/apis/authentication.k8s.io/v1beta1/selfsubjectreviews", api.Reviews[0], "", s.review)
 	for _, kind := range api.Kinds {
 		// The path of a kind with {namespace} and {name} in it is the pattern for its requests.
 		collection, object := kind.Path("{namespace}", "", ""), kind.Path("{namespace}", "{name}", "")
@@ -105,7 +124,7 @@ func (s *Server) routes() {
 			}
 		}
 	}
-	s.unservedRoutes()
+	discovery.Rest(s.answer)
 }
 
 // methods are the HTTP methods of the verbs.
@@ -124,6 +143,12 @@ type request struct {
 	warnings        []string // for the answer to a write
 }
 
+// attributes are what access goes by.
+func (r *request) attributes() access.Attributes {
+	return access.Attributes{Verb: r.verb, Group: r.kind.Group, Resource: r.kind.Resource, Subresource: r.subresource,
+		Namespace: r.namespace, Name: r.name}
+}
+
 type handler = func(http.ResponseWriter, *request) error
 
 // handle registers a handler for requests to a kind or a subresource of it.
@@ -132,15 +157,12 @@ func (s *Server) handle(verb, path string, kind *api.Kind, subresource string, h
 		user, _ := r.Context().Value(userKey{}).(User)
 		req := &request{Request: r, user: user, verb: verb, kind: kind, subresource: subresource,
 			namespace: r.PathValue("namespace"), name: r.PathValue("name"), dryRun: r.URL.Query().Get("dryRun") == metav1.DryRunAll}
-		if err := s.authorize(req); err != nil {
+		if err := s.access.Authorize(r.Context(), user, req.attributes()); err != nil {
 			return err
 		}
 		accept := r.Header.Get("Accept")
 		if accept != "" && !strings.Contains(accept, "json") && !strings.Contains(accept, "/*") && subresource != "log" {
 			return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, verb, kind.GroupResource(), req.name, "answers are application/json", 0, false)
-		}
-		if verb == "list" && req.wantsMetadata() {
-			return s.listMetadata(w, req)
 		}
 		return req.explain(handler(w, req))
 	})
@@ -158,14 +180,11 @@ func (s *Server) answer(pattern string, handler func(http.ResponseWriter, *http.
 // Handler returns the server for requests from the network: it finds out who is calling.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w = timedWriter{w}
-		if r.ContentLength != 0 {
-			http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
-		}
-		user, err := s.authenticate(r)
+		w = bounds.InTime(w, r)
+		user, err := s.access.Authenticate(r)
 		if err == nil {
 			var done func()
-			if done, err = s.flying.begin(user, r); err == nil {
+			if done, err = s.flying.Begin(string(user), r); err == nil {
 				defer done()
 				s.As(user).ServeHTTP(w, r)
 			}
@@ -176,12 +195,17 @@ func (s *Server) Handler() http.Handler {
 	})
 }
 
+// User is who calls.
+type User = access.User
+
+type userKey struct{} // of the User in a request's context
+
 // As returns the server for callers in this process, who need not prove who they are.
 func (s *Server) As(user User) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer answerPanic(w, r)
 		if r.Body != nil {
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			r.Body = http.MaxBytesReader(w, r.Body, bodies.MaxSize)
 		}
 		s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
 	})
@@ -207,4 +231,16 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	}
 	ok(w, r)
 	return nil
+}
+
+// review answers with what was sent, and its status.
+func (s *Server) review(w http.ResponseWriter, r *request) error {
+	object := r.kind.New()
+	if err := bodies.Into(r.Request, object, "a "+r.kind.Kind); err != nil {
+		return err
+	}
+	if err := s.access.Review(r.Context(), r.user, object, s.resources); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, object)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -137,4 +138,21 @@ func autoscalerTargets(h *autoscalingv2.HorizontalPodAutoscaler) string {
 		}
 	}
 	return strings.ReplaceAll(orNone(all...), ",", ", ")
+}
+
+// AutoscalerFromV1 returns what an autoscaler of version v1 says in the words of v2, which can say more.
+//
+// In Kubernetes: every kind is converted between all of its versions through a hub.
+func AutoscalerFromV1(sent *autoscalingv1.HorizontalPodAutoscaler) *autoscalingv2.HorizontalPodAutoscaler {
+	target := sent.Spec.ScaleTargetRef
+	h := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: sent.ObjectMeta, Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{Kind: target.Kind, Name: target.Name, APIVersion: target.APIVersion},
+		MinReplicas:    sent.Spec.MinReplicas, MaxReplicas: sent.Spec.MaxReplicas,
+	}}
+	if percent := sent.Spec.TargetCPUUtilizationPercentage; percent != nil {
+		cpu := &autoscalingv2.ResourceMetricSource{Name: corev1.ResourceCPU,
+			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: percent}}
+		h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: cpu}}
+	}
+	return h
 }

@@ -569,7 +569,7 @@ func testServices(k *kubectl) {
 	k.shows("describe service web", `^IP Family Policy: +SingleStack`, `^IP Families: +IPv4`)
 	k.ok("create service clusterip headless --clusterip=None")
 	k.shows("get service headless", `^headless +ClusterIP +None +<none> +<none>`)
-	k.ok("create service clusterip first --tcp=80 --clusterip=10.96.0.1")
-	k.fails("create service clusterip taken --tcp=80 --clusterip=10.96.0.1", "failed to allocate IP 10.96.0.1: provided IP is already allocated")
+	ip := k.ok("get service web -o jsonpath={.spec.clusterIP}")
+	k.fails("create service clusterip taken --tcp=80 --clusterip="+ip, "failed to allocate IP "+ip+": provided IP is already allocated")
 	k.fails(`patch service headless -p={"spec":{"clusterIP":"10.96.0.9"}}`, "may not change once set")
 }

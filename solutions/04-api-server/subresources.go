@@ -1,12 +1,14 @@
 package apiserver
 
 import (
-	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/bodies"
+	"workshop/mini-k8s/master/apiserver/discovery"
 
-	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -27,7 +29,7 @@ func (s *Server) subresource(name string) subresource {
 	case "status", "finalize":
 		return subresource{verbs: part}
 	case "scale":
-		return subresource{part, scaleKind}
+		return subresource{part, api.ScaleKind}
 	case "binding":
 		return subresource{map[string]handler{"create": s.bind}, corev1.SchemeGroupVersion.WithKind("Binding")}
 	case "eviction":
@@ -40,13 +42,17 @@ func (s *Server) subresource(name string) subresource {
 	panic("apiserver: no handlers for the subresource " + name)
 }
 
-var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
+// describe says of a subresource what clients find out.
+func (s *Server) describe(name string) discovery.Subresource {
+	part := s.subresource(name)
+	return discovery.Subresource{Verbs: slices.Sorted(maps.Keys(part.verbs)), Takes: part.takes}
+}
 
 // empty returns an empty object of what the request sends: of its kind, or a Scale.
 func (r *request) empty() api.Object {
 	if r.subresource == "scale" {
 		scale := &autoscalingv1.Scale{}
-		scale.SetGroupVersionKind(scaleKind)
+		scale.SetGroupVersionKind(api.ScaleKind)
 		return scale
 	}
 	return r.kind.New()
@@ -55,45 +61,15 @@ func (r *request) empty() api.Object {
 // part returns what the request shows of an object: the whole, or its Scale.
 func (r *request) part(o api.Object) api.Object {
 	if r.subresource == "scale" {
-		return scaleOf(o)
+		return api.ScaleOf(o)
 	}
 	return o
-}
-
-// scaleParts returns where an object keeps how many replicas it should have, has, and which they are.
-func scaleParts(o api.Object) (wanted **int32, have int32, selector *metav1.LabelSelector) {
-	switch o := o.(type) {
-	case *appsv1.Deployment:
-		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
-	case *appsv1.ReplicaSet:
-		return &o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector
-	}
-	panic(fmt.Sprintf("apiserver: %T does not scale", o))
-}
-
-// scaleOf returns the part of an object that `kubectl scale` and the autoscaler see: the same for all kinds.
-func scaleOf(o api.Object) *autoscalingv1.Scale {
-	wanted, have, selector := scaleParts(o)
-	scale := &autoscalingv1.Scale{
-		ObjectMeta: metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(),
-			ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp()},
-		Spec:   autoscalingv1.ScaleSpec{Replicas: **wanted},
-		Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: metav1.FormatLabelSelector(selector)},
-	}
-	scale.SetGroupVersionKind(scaleKind)
-	return scale
-}
-
-// setScale gives an object the replicas that the scale asks for.
-func setScale(o api.Object, scale *autoscalingv1.Scale) {
-	wanted, _, _ := scaleParts(o)
-	*wanted = &scale.Spec.Replicas
 }
 
 // bind gives a pod to a node: the scheduler's one and only write. A pod is bound once.
 func (s *Server) bind(w http.ResponseWriter, r *request) error {
 	var binding corev1.Binding
-	if err := r.readInto(&binding, "a Binding"); err != nil {
+	if err := bodies.Into(r.Request, &binding, "a Binding"); err != nil {
 		return err
 	}
 	if binding.Target.Name == "" {
@@ -119,7 +95,7 @@ func (s *Server) bind(w http.ResponseWriter, r *request) error {
 // evict deletes a pod on behalf of someone who empties its node.
 func (s *Server) evict(w http.ResponseWriter, r *request) error {
 	var eviction struct{ DeleteOptions metav1.DeleteOptions }
-	if err := r.readInto(&eviction, "an Eviction"); err != nil {
+	if err := bodies.Into(r.Request, &eviction, "an Eviction"); err != nil {
 		return err
 	}
 	return s.remove(w, r, eviction.DeleteOptions)

@@ -69,12 +69,7 @@ func (s *Server) beginWatch(r *request, options metav1.ListOptions, selected sel
 	if after > 0 && (options.SendInitialEvents == nil || !*options.SendInitialEvents) {
 		return nil, after, nil
 	}
-	state, after, err := s.Store.List(r.Context(), keyOf(r.kind, r.namespace, ""))
-	if err != nil {
-		return nil, 0, err
-	}
-	state, err = selected.filter(state)
-	return state, after, err
+	return s.find(r, selected)
 }
 
 // follow sends what the watcher tells until ctx ends, the store closes or the client has left.

@@ -8,6 +8,9 @@ import (
 	"path"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/access"
+	"workshop/mini-k8s/master/apiserver/addresses"
+	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/store"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,7 +52,7 @@ func (s *Server) create(w http.ResponseWriter, r *request) error {
 
 // readNew reads an object to create from the body.
 func (r *request) readNew(into api.Object) error {
-	body, err := r.body()
+	body, err := bodies.JSON(r.Request)
 	if err != nil {
 		return err
 	}
@@ -57,7 +60,7 @@ func (r *request) readNew(into api.Object) error {
 		return err
 	}
 	r.warnings = append(r.warnings, r.kind.Warnings(into, nil)...)
-	return r.checkNew(into)
+	return access.CheckNew(r.user, r.attributes(), into)
 }
 
 // checkNamespace refuses to put a new object into a namespace that is not there, or is on its way out.
@@ -82,7 +85,7 @@ func (s *Server) checkNamespace(r *request) error {
 
 // update replaces an object, or the part that is the subresource, with what the client sent.
 func (s *Server) update(w http.ResponseWriter, r *request) error {
-	body, err := r.body()
+	body, err := bodies.JSON(r.Request)
 	if err != nil {
 		return err
 	}
@@ -105,7 +108,7 @@ func (r *request) deleteOptions() (options metav1.DeleteOptions, err error) {
 	if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &options, nil); err != nil {
 		return options, badRequest("DeleteOptions: %v", err)
 	}
-	return options, r.readInto(&options, "a DeleteOptions")
+	return options, bodies.Into(r.Request, &options, "a DeleteOptions")
 }
 
 // deleteCollection deletes the objects of a namespace that the selectors match, each as if by a request of its own, and
@@ -115,26 +118,37 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	objects, revision, err := s.selected(r)
+	_, selected, err := r.readOptions()
+	if err != nil {
+		return err
+	}
+	objects, revision, err := s.find(r, selected)
 	if err != nil {
 		return err
 	}
 	for _, o := range objects {
 		one := *r
 		one.name = path.Base(o.Key)
-		if err := one.explain(s.remove(nowhere{}, &one, options)); err != nil && !apierrors.IsNotFound(err) {
+		if err := one.explain(s.remove(&unsent{ResponseWriter: w}, &one, options)); err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}
 	return writeJSON(w, http.StatusOK, listJSON(r.kind, objects, revision))
 }
 
-// nowhere is where an answer goes that nobody is to get.
-type nowhere http.Header
+// unsent keeps an answer that the client is not to get. Its header counts.
+type unsent struct {
+	http.ResponseWriter
+	body []byte
+}
 
-func (n nowhere) Header() http.Header       { return http.Header(n) }
-func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
-func (nowhere) WriteHeader(int)             {}
+func (u *unsent) WriteHeader(int) {}
+
+// Write implements http.ResponseWriter.
+func (u *unsent) Write(body []byte) (int, error) {
+	u.body = body
+	return len(body), nil
+}
 
 func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.DeleteOptions) error {
 	r.dryRun = r.dryRun || len(options.DryRun) > 0
@@ -185,41 +199,44 @@ func (s *Server) replace(w http.ResponseWriter, r *request, change func(api.Obje
 	}
 }
 
-// save stores an object in the place of an old one, whose revision is 0 if there was none, and returns what is stored.
-//  1. See to it that a service has addresses, and no others have them.
-//  2. Encode it. If that changes anything, note who did it.
-//  3. Write nothing in a dry run, but tell if the object to create is there already.
-//  4. Delete an object that is being deleted when nothing keeps it any longer.
-//  5. Write nothing if nothing changes.
-//  6. Create or update it; the store refuses that if the old object is not what it was.
+// save stores an object in the place of an old one, whose revision is 0 if there was none, and returns what is stored. It
+// sees to it that a service has addresses, and no others have them.
 func (s *Server) save(r *request, object api.Object, old store.Object) (saved store.Object, err error) {
-	ctx := r.Context()
-	if service, ok := object.(*corev1.Service); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, writeLimit)
-		defer cancel()
-		settle, refusal := s.claimAddresses(ctx, r, service, old)
-		if refusal != nil {
-			return store.Object{}, refusal
-		}
-		defer func() { settle(err) }()
+	service, ok := object.(*corev1.Service)
+	if !ok {
+		return s.write(r.Context(), r, object, old)
 	}
+	change := addresses.Change{Service: service, Old: old, Deletes: deletable(service), DryRun: r.dryRun, Who: r.manager()}
+	err = s.addresses.Write(r.Context(), change, func(ctx context.Context) (err error) {
+		saved, err = s.write(ctx, r, object, old)
+		return err
+	})
+	return saved, err
+}
+
+// write stores an object as save says, as long as ctx lasts.
+//  1. Encode the object. If that changes anything, note who did it.
+//  2. Write nothing in a dry run, but tell if the object to create is there already.
+//  3. Delete an object that is being deleted when nothing keeps it any longer.
+//  4. Write nothing if nothing changes.
+//  5. Create or update it; the store refuses that if the old object is not what it was.
+func (s *Server) write(ctx context.Context, r *request, object api.Object, old store.Object) (saved store.Object, err error) {
 	value, err := encode(object)
 	if err == nil && !bytes.Equal(value, old.Value) {
 		r.recordManager(object)
 		value, err = encode(object)
+	}
+	if err == nil {
+		err = checkTimes(r.kind, value)
 	}
 	if err != nil {
 		return store.Object{}, err
 	}
 	saved = store.Object{Key: old.Key, Value: value, Revision: old.Revision}
 	who := r.author()
-	if _, err := decode(r.kind, saved); err != nil { // a date in the year 10000: nobody could read it again
-		return store.Object{}, badRequest("%v", err)
-	}
 	switch {
-	case len(value) > maxBody:
-		err = &http.MaxBytesError{Limit: maxBody} // nobody could send it back
+	case len(value) > bodies.MaxSize:
+		err = &http.MaxBytesError{Limit: bodies.MaxSize} // nobody could send it back
 	case r.dryRun:
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
 			err = store.ErrExists

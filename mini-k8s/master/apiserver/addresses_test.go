@@ -198,6 +198,28 @@ func TestAddressThatCannotBeHadIsRefused(t *testing.T) {
 	}
 }
 
+func TestAllAddressesThatCannotBeHadAreNamedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.post(services, service("there", "type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]")).ok()
+	const ports = "ports: [{name: a, port: 80, nodePort: 30080}, {name: b, port: 81, nodePort: 30081}, {name: c, port: 82, nodePort: 7}, {name: d, port: 83}]"
+	a := w.post(services, service("web", "type: NodePort, clusterIP: 10.97.0.1, "+ports)).fails(422, metav1.StatusReasonInvalid,
+		"10.97.0.1) is not in the valid range", "30080: provided port is already allocated", "7: provided port is not in the valid range")
+	var status metav1.Status
+	if err := json.Unmarshal(a.body, &status); err != nil {
+		t.Fatal(err)
+	}
+	var fields []string
+	for _, cause := range status.Details.Causes {
+		fields = append(fields, cause.Field)
+	}
+	if want := []string{"spec.clusterIPs", "spec.ports[0].nodePort", "spec.ports[2].nodePort"}; !slices.Equal(fields, want) {
+		t.Errorf("the causes are about %q, want %q", fields, want)
+	}
+	if got := w.claims(); got != "10.96.0.1 30080" {
+		t.Errorf("claimed is %q", got)
+	}
+}
+
 func TestWriteThatFailsOrIsDryClaimsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.post(services, service("web", "clusterIP: 10.96.0.1")).ok()

@@ -4,27 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"mime"
-	"net/http"
 	"strconv"
-	"strings"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/store"
 
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 )
 
 // An object is stored as the JSON that clients get, but for its resourceVersion: that is the revision of the write
@@ -68,6 +55,18 @@ func decode(kind *api.Kind, stored store.Object) (api.Object, error) {
 	return o, nil
 }
 
+// checkTimes refuses a value that nobody could read again. Times are stored in UTC, where 9999-12-31T23:59:59-01:00 is in the
+// year 10000. What does not look like that is not decoded for it.
+func checkTimes(kind *api.Kind, value []byte) error {
+	if !bytes.Contains(value, []byte(`"10000-01-01T`)) && !bytes.Contains(value, []byte(`"-0001-12-31T`)) {
+		return nil
+	}
+	if _, err := decode(kind, store.Object{Value: value}); err != nil {
+		return badRequest("%v", err)
+	}
+	return nil
+}
+
 // keyOf returns where an object is stored: "pods/default/web-1", "nodes/node-1". Without a name it is the prefix
 // of a namespace, without a namespace that of the kind.
 func keyOf(kind *api.Kind, namespace, name string) string {
@@ -78,90 +77,6 @@ func keyOf(kind *api.Kind, namespace, name string) string {
 		key += namespace + "/"
 	}
 	return key + name
-}
-
-const protobufType = "application/vnd.kubernetes.protobuf"
-
-// body returns a request's body as JSON.
-func (r *request) body() ([]byte, error) {
-	body, err := r.read()
-	if err != nil {
-		return nil, err
-	}
-	switch contentType := r.contentType(); {
-	case contentType == "", contentType == "application/json", len(body) == 0:
-	case contentType == protobufType:
-		// What clients of Go send unasked. Answers are JSON, which they take as well.
-		if err := checkMessage(bytes.TrimPrefix(body, []byte("k8s\x00")), new(int), 0); err != nil {
-			return nil, err
-		}
-		object, _, err := protobuf.NewSerializer(bodies{}, nil).Decode(body, nil, nil)
-		if err == nil {
-			body, err = json.Marshal(object) // fails if a field has a value that JSON cannot say
-		}
-		if err != nil {
-			return nil, badRequest("the body is not an object in protobuf: %v", err)
-		}
-	case strings.HasSuffix(contentType, "yaml"):
-		if body, err = yaml.YAMLToJSON(body); err != nil {
-			return nil, badRequest("the body is not YAML: %v", err)
-		}
-	default:
-		return nil, unsupportedMediaType(contentType, "application/json, application/yaml, "+protobufType)
-	}
-	return body, checkShape(body)
-}
-
-// read returns a request's body as it is.
-func (r *request) read() ([]byte, error) {
-	body, err := io.ReadAll(r.Body)
-	if tooLarge := new(http.MaxBytesError); err != nil && !errors.As(err, &tooLarge) {
-		err = badRequest("the body has not come: %v", err)
-	}
-	return body, err
-}
-
-func (r *request) contentType() string {
-	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	return contentType
-}
-
-func unsupportedMediaType(got, want string) error {
-	text := fmt.Sprintf("the body of the request was in an unknown format (%s) - accepted media types include: %s", got, want)
-	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", text, 0, false)
-}
-
-// bodies makes an empty object of what a client may send: a kind of the table, a review, or what a subresource takes.
-type bodies struct{}
-
-// New implements runtime.ObjectCreater.
-func (bodies) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
-	if kind := api.ForGVK(gvk); kind != nil {
-		return kind.New(), nil
-	}
-	for _, review := range api.Reviews {
-		if review.Kind == gvk.Kind {
-			return review.New(), nil
-		}
-	}
-	part := map[string]runtime.Object{"DeleteOptions": &metav1.DeleteOptions{}, "Scale": &autoscalingv1.Scale{},
-		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]
-	if part == nil {
-		return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
-	}
-	return part, nil
-}
-
-// readInto reads a small body that is not an object: what names it in an error.
-func (r *request) readInto(into any, what string) error {
-	body, err := r.body()
-	if err != nil || len(body) == 0 {
-		return err
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return badRequest("the body is not %s: %v", what, err)
-	}
-	return nil
 }
 
 // readObject reads an object that a client sent and checks that it is what the path says. Unknown and doubled fields

@@ -3,34 +3,25 @@ package apiserver
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/store"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
-
-// A patch in JSON can copy what it has copied; how much is a variable of the whole program there.
-func init() { jsonpatch.AccumulatedCopySizeLimit = maxBody }
 
 // patch changes an object, or the part that is the subresource, as a patch says. A patch without a resourceVersion
 // applies to whatever is there; one with another than the current is a conflict, perhaps on a second try only.
 func (s *Server) patch(w http.ResponseWriter, r *request) error {
-	patch, err := r.read()
-	if err == nil {
-		err = checkShape(patch)
-	}
+	patch, err := bodies.ReadPatch(r.Request)
 	if err != nil {
 		return err
 	}
-	patchType := types.PatchType(r.contentType())
-	if patchType == types.ApplyYAMLPatchType {
+	if patch.Type == types.ApplyYAMLPatchType {
 		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "apply", r.kind.GroupResource(), r.name,
 			"server-side apply is out of scope here: use `kubectl apply` without --server-side", 0, true)
 	}
@@ -39,39 +30,12 @@ func (s *Server) patch(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return nil, err
 		}
-		after, err := applyPatch(patchType, before, patch, r.empty())
+		after, err := patch.Apply(before, r.empty())
 		if err != nil {
 			return nil, err
 		}
 		return r.accept(after, current)
 	})
-}
-
-// applyPatch returns the JSON that the patch makes of the JSON before, which is that of an object like the one given.
-func applyPatch(patchType types.PatchType, before, patch []byte, like api.Object) (after []byte, err error) {
-	defer func() {
-		if failure := recover(); failure != nil { // what the libraries do with some patches, such as a test of the whole
-			err = badRequest("the patch cannot be applied: %v", failure)
-		}
-	}()
-	switch patchType {
-	case types.JSONPatchType:
-		var operations jsonpatch.Patch
-		if operations, err = jsonpatch.DecodePatch(patch); err == nil {
-			after, err = operations.Apply(before)
-		}
-	case types.MergePatchType:
-		after, err = jsonpatch.MergePatch(before, patch)
-	case types.StrategicMergePatchType:
-		after, err = strategicpatch.StrategicMergePatch(before, patch, like)
-	default:
-		known := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
-		return nil, unsupportedMediaType(string(patchType), strings.Join(known, ", "))
-	}
-	if err != nil {
-		return nil, badRequest("the patch cannot be applied: %v", err)
-	}
-	return after, checkShape(after)
 }
 
 // accept returns the current object with what the client may change as it stands in the body.
@@ -88,7 +52,7 @@ func (r *request) accept(body []byte, current api.Object) (api.Object, error) {
 	o := current.DeepCopyObject().(api.Object)
 	switch r.subresource {
 	case "scale":
-		setScale(o, sent.(*autoscalingv1.Scale))
+		api.SetScale(o, sent.(*autoscalingv1.Scale))
 	case "status":
 		r.kind.CopyStatus(sent, o)
 	default:

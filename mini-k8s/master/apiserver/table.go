@@ -70,11 +70,8 @@ func (r *request) wantsMetadata() bool {
 }
 
 // listMetadata is list for such a client.
-func (s *Server) listMetadata(w http.ResponseWriter, r *request) error {
-	if options, selected, err := r.readOptions(); err == nil && options.Watch {
-		return s.watch(w, r, options, selected)
-	}
-	objects, revision, err := s.selected(r)
+func (s *Server) listMetadata(w http.ResponseWriter, r *request, selected selection) error {
+	objects, revision, err := s.find(r, selected)
 	if err != nil {
 		return err
 	}

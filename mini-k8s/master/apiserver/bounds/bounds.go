@@ -1,4 +1,9 @@
-package apiserver
+// Package bounds keeps one client from making the server do so much that the others go without: it bounds how many of its
+// requests are under way, and how long the server waits for who does not send or read. How much there is in a body is for the
+// package bodies.
+//
+// In Kubernetes: --max-requests-inflight and the fair queues of KEP-1040, --request-timeout, and etcd's limit of 1.5 MB.
+package bounds
 
 import (
 	"fmt"
@@ -9,10 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// What one client can make the server do is bounded, so that the others do not go without: how much there is in a body
-// (shape.go), how many requests are under way, and how long the server waits for who does not send or read.
-//
-// In Kubernetes: --max-requests-inflight and the fair queues of KEP-1040, --request-timeout, and etcd's limit of 1.5 MB.
 const (
 	// How many requests of one user may be under way, over the network. Those that stay and do little count apart.
 	maxRequests = 100
@@ -21,21 +22,21 @@ const (
 	patience = time.Minute
 )
 
-// inFlight counts the requests of each user that are under way.
-type inFlight struct {
+// InFlight counts the requests of each user that are under way. The zero value is ready for use.
+type InFlight struct {
 	mu       sync.Mutex // guards requests
-	requests map[userRequests]int
+	requests map[requests]int
 }
 
-type userRequests struct {
-	user  User
+type requests struct {
+	user  string
 	watch bool
 }
 
-// begin counts a request, until done is called, or refuses it.
-func (f *inFlight) begin(user User, r *http.Request) (done func(), err error) {
+// Begin counts a request, until done is called, or refuses it.
+func (f *InFlight) Begin(user string, r *http.Request) (done func(), err error) {
 	query := r.URL.Query()
-	of, most := userRequests{user, query.Get("watch") != "" || query.Get("follow") != ""}, maxRequests
+	of, most := requests{user, query.Get("watch") != "" || query.Get("follow") != ""}, maxRequests
 	if of.watch {
 		most = maxWatches
 	}
@@ -44,12 +45,23 @@ func (f *inFlight) begin(user User, r *http.Request) (done func(), err error) {
 	if f.requests[of] >= most {
 		return nil, apierrors.NewTooManyRequests(fmt.Sprintf("%d requests of %s are under way, try again later", most, user), 1)
 	}
+	if f.requests == nil {
+		f.requests = map[requests]int{}
+	}
 	f.requests[of]++
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.requests[of]--
 	}, nil
+}
+
+// InTime bounds how long the body of a request may take to come, and what is written to w to go.
+func InTime(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	if r.ContentLength != 0 {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
+	}
+	return timedWriter{w}
 }
 
 // timedWriter gives up on a client that does not read. The time counts only while something is written: over HTTP/2 a

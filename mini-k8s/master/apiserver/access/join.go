@@ -1,4 +1,4 @@
-package apiserver
+package access
 
 import (
 	"crypto/subtle"
@@ -13,7 +13,6 @@ import (
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/pki"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	bootstrap "k8s.io/cluster-bootstrap/token/api"
@@ -21,19 +20,19 @@ import (
 	"k8s.io/cluster-bootstrap/util/secrets"
 )
 
-// joinCA gives the CA's certificate to a worker that wants to join. The worker does not trust it yet: it compares
+// ServeCA gives the CA's certificate to a worker that wants to join. The worker does not trust it yet: it compares
 // the hash with the one in its token.
-func (s *Server) joinCA(w http.ResponseWriter, _ *http.Request) {
+func (c *Control) ServeCA(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/x-pem-file")
-	w.Write(s.CA.CertPEM)
+	w.Write(c.CA.CertPEM)
 }
 
-// join signs the certificate request of a worker that shows a join token. The key never leaves the worker.
+// Join signs the certificate request of a worker that shows a join token. The key never leaves the worker.
 //
 // The name of a node that is alive is refused: another machine would get its pods, and their Secrets. One that is not Ready
 // may come back with a new key, after its disk was lost. kubeadm does the same.
-func (s *Server) join(w http.ResponseWriter, r *http.Request) error {
-	id, err := s.checkToken(r)
+func (c *Control) Join(w http.ResponseWriter, r *http.Request) error {
+	id, err := c.checkToken(r)
 	if err != nil {
 		return err
 	}
@@ -47,16 +46,16 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) error {
 		err = fmt.Errorf("a certificate for %q is not to be had by joining", user)
 	}
 	if err != nil {
-		return badRequest("%v", err)
+		return apierrors.NewBadRequest(err.Error())
 	}
-	if known, err := read[*corev1.Node](r.Context(), s, "", node); err == nil && api.NodeReady(known) {
-		return badRequest("node %s is there and Ready: choose another name with --node, or stop it and wait until it is not", node)
+	if known, err := c.Node(r.Context(), "", node); err == nil && api.NodeReady(known) {
+		return apierrors.NewBadRequest("node " + node + " is there and Ready: choose another name with --node, or stop it and wait until it is not")
 	} else if err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
 	// It is good for a server, too, and so for no other address than the node's own: that could be the master's.
 	address, _, _ := net.SplitHostPort(r.RemoteAddr)
-	certificate, err := s.CA.Sign(user, key, address)
+	certificate, err := c.CA.Sign(user, key, address)
 	if err != nil {
 		return err
 	}
@@ -68,11 +67,11 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) error {
 
 // checkToken returns the ID of the join token that the request shows, if it is good. Tokens are kept as kubeadm keeps them, in
 // Secrets: it is good until it expires or its Secret is deleted.
-func (s *Server) checkToken(r *http.Request) (id string, err error) {
+func (c *Control) checkToken(r *http.Request) (id string, err error) {
 	const another = "; `mini-k8s token create` on the master makes another"
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	id, secret, _ := strings.Cut(token, ".")
-	kept, err := read[*corev1.Secret](r.Context(), s, metav1.NamespaceSystem, util.BootstrapTokenSecretName(id))
+	kept, err := c.Secret(r.Context(), metav1.NamespaceSystem, util.BootstrapTokenSecretName(id))
 	switch {
 	case err != nil && !apierrors.IsNotFound(err):
 		return "", err

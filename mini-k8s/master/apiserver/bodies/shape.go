@@ -1,4 +1,4 @@
-package apiserver
+package bodies
 
 import (
 	"bytes"
@@ -30,8 +30,8 @@ var (
 var quantityFields = map[string]bool{"limits": true, "requests": true, "capacity": true, "allocatable": true, "allocatedResources": true,
 	"overhead": true, "sizeLimit": true, "divisor": true, "quantity": true, "tolerance": true, "target": true, "current": true}
 
-// checkShape refuses JSON that would take too much to decode. JSON that is none is left to who decodes it.
-func checkShape(text []byte) error {
+// checkJSON refuses JSON that would take too much to decode. JSON that is none is left to who decodes it.
+func checkJSON(text []byte) error {
 	values, depth, quoted := 0, 0, false
 	digits, suspect := 0, false // digits in a row; whether there are enough for a huge number
 	for i := 0; i < len(text); i++ {
@@ -87,8 +87,8 @@ func checkQuantities(tokens *json.Decoder, inside bool) error {
 	return err
 }
 
-// checkMessage is checkShape for protobuf. Text and bytes may look like messages: a count too high does no harm.
-func checkMessage(message []byte, fields *int, depth int) error {
+// checkProtobuf is checkJSON for protobuf. Text and bytes may look like messages: a count too high does no harm.
+func checkProtobuf(message []byte, fields *int, depth int) error {
 	for len(message) > 0 {
 		number, kind, tag := protowire.ConsumeTag(message)
 		size := -1
@@ -105,7 +105,7 @@ func checkMessage(message []byte, fields *int, depth int) error {
 			if hugeNumber.Match(value) {
 				return errHugeNumber
 			}
-			if err := checkMessage(value, fields, depth+1); err != nil {
+			if err := checkProtobuf(value, fields, depth+1); err != nil {
 				return err
 			}
 		}
