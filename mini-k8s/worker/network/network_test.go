@@ -130,17 +130,53 @@ func TestAnotherMachineReachesPodsAndSeesThemAsTheirHost(t *testing.T) {
 	server.Wait()
 }
 
-func TestEnsureAgainChangesNothing(t *testing.T) {
+func TestEnsureAgainWritesNothing(t *testing.T) {
 	docker := dockerOrSkip(t)
 	cluster, all := newCluster(t, docker)
 	config := Config{Cluster: cluster, Node: "node-1", PodCIDR: nodeCIDR(all, 1), ClusterCIDR: all.String()}
 	first := mustEnsure(t, docker, config)
-	before := hostState(t, docker, cluster, all)
+	before, written := hostState(t, docker, cluster, all), handles(t, cluster)
 	if again := mustEnsure(t, docker, config); again != first {
 		t.Errorf("Ensure returned %s, then %s", first, again)
 	}
 	if after := hostState(t, docker, cluster, all); after != before {
 		t.Errorf("the second Ensure changed the host.\nbefore:\n%s\nafter:\n%s", before, after)
+	}
+	if after := handles(t, cluster); after != written {
+		t.Errorf("the second Ensure wrote rules that were there.\nbefore:\n%s\nafter:\n%s", written, after)
+	}
+}
+
+// handles returns the cluster's rules and its table with the numbers that the kernel gives to all that is written.
+func handles(t *testing.T, cluster string) string {
+	t.Helper()
+	all, err := run(t.Context(), "", "nft", "--handle", "list", "ruleset")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found strings.Builder
+	for line := range strings.Lines(volatile.ReplaceAllString(all, "")) {
+		if strings.Contains(line, cluster) {
+			found.WriteString(line)
+		}
+	}
+	return found.String()
+}
+
+func TestEnsureRepairsATableThatSomebodyHasSpoiled(t *testing.T) {
+	docker := dockerOrSkip(t)
+	cluster, all := newCluster(t, docker)
+	config := Config{Cluster: cluster, Node: "node-1", PodCIDR: nodeCIDR(all, 1), ClusterCIDR: all.String()}
+	mustEnsure(t, docker, config)
+	for _, spoil := range []string{"delete table ip %s", "flush chain ip %s postrouting", "delete chain ip %s prerouting", "add rule ip %s postrouting accept"} {
+		if err := Apply(t.Context(), fmt.Sprintf(spoil, table(cluster))); err != nil {
+			t.Fatal(err)
+		}
+		mustEnsure(t, docker, config)
+		now, err := run(t.Context(), "", "nft", "list", "table", "ip", table(cluster))
+		if want := masquerade(cluster, all.String()); err != nil || now != want {
+			t.Errorf("after %q there is\n%s(%v), want\n%s", spoil, now, err, want)
+		}
 	}
 }
 

@@ -44,16 +44,14 @@ func accepts(cluster, cidr string) [][]string {
 }
 
 // masquerade is the table in which pods that leave the cluster get the host's address, and are kept from the host's
-// loopback. Creating it, deleting it and creating it again in one transaction replaces it, whether or not it was there,
-// with no moment without it.
+// loopback; just as nft lists it.
 func masquerade(cluster, cidr string) string {
-	return fmt.Sprintf(`table ip %[1]s
-delete table ip %[1]s
-table ip %[1]s {
+	return fmt.Sprintf(`table ip %[1]s {
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr %[2]s ip daddr != %[2]s masquerade
 	}
+
 	chain prerouting {
 		type filter hook prerouting priority raw; policy accept;
 		iifname "`+bridgePrefix+`*" ip daddr 127.0.0.0/8 drop
@@ -62,6 +60,8 @@ table ip %[1]s {
 `, table(cluster), cidr)
 }
 
+// ensureRules writes only what is missing. Creating a table, deleting it and creating it again in one transaction replaces
+// it, whether or not it was there, with no moment without it.
 func ensureRules(ctx context.Context, cluster, cidr string) error {
 	for _, rule := range accepts(cluster, cidr) {
 		if _, err := run(ctx, "", "iptables", append([]string{"-w", "-C", "DOCKER-USER"}, rule...)...); err == nil {
@@ -71,7 +71,11 @@ func ensureRules(ctx context.Context, cluster, cidr string) error {
 			return fmt.Errorf("let packets from and to pods pass: %w", err)
 		}
 	}
-	if err := Apply(ctx, masquerade(cluster, cidr)); err != nil {
+	wanted := masquerade(cluster, cidr)
+	if found, err := run(ctx, "", "nft", "list", "table", "ip", table(cluster)); err == nil && found == wanted {
+		return nil
+	}
+	if err := Apply(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", table(cluster))+wanted); err != nil {
 		return fmt.Errorf("masquerade what leaves the cluster: %w", err)
 	}
 	return nil
