@@ -135,28 +135,28 @@ func TestEnsureAgainWritesNothing(t *testing.T) {
 	cluster, all := newCluster(t, docker)
 	config := Config{Cluster: cluster, Node: "node-1", PodCIDR: nodeCIDR(all, 1), ClusterCIDR: all.String()}
 	first := mustEnsure(t, docker, config)
-	before, written := hostState(t, docker, cluster, all), handles(t, cluster)
+	before, written := hostState(t, docker, cluster, all), handles(t, cluster, all)
 	if again := mustEnsure(t, docker, config); again != first {
 		t.Errorf("Ensure returned %s, then %s", first, again)
 	}
 	if after := hostState(t, docker, cluster, all); after != before {
 		t.Errorf("the second Ensure changed the host.\nbefore:\n%s\nafter:\n%s", before, after)
 	}
-	if after := handles(t, cluster); after != written {
+	if after := handles(t, cluster, all); after != written {
 		t.Errorf("the second Ensure wrote rules that were there.\nbefore:\n%s\nafter:\n%s", written, after)
 	}
 }
 
 // handles returns the cluster's rules and its table with the numbers that the kernel gives to all that is written.
-func handles(t *testing.T, cluster string) string {
+func handles(t *testing.T, cluster string, all netip.Prefix) string {
 	t.Helper()
-	all, err := run(t.Context(), "", "nft", "--handle", "list", "ruleset")
+	rules, err := run(t.Context(), "", "nft", "--handle", "list", "ruleset")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var found strings.Builder
-	for line := range strings.Lines(volatile.ReplaceAllString(all, "")) {
-		if strings.Contains(line, cluster) {
+	for line := range strings.Lines(volatile.ReplaceAllString(rules, "")) {
+		if strings.Contains(line, cluster) || strings.Contains(line, all.String()) {
 			found.WriteString(line)
 		}
 	}
