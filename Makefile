@@ -32,7 +32,7 @@ build: ## make bin/mini-k8s and the programs of the container images
 	done
 
 test: ## install what is missing, run all tests
-	@scripts/setup.sh docker
+	@scripts/setup.sh test
 	$(GO) vet ./...
 	$(GO) test -race -parallel 3 -timeout 20m ./...
 
