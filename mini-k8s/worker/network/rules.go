@@ -63,6 +63,9 @@ func masquerade(cluster, cidr string) string {
 // ensureRules writes only what is missing. Creating a table, deleting it and creating it again in one transaction replaces
 // it, whether or not it was there, with no moment without it.
 func ensureRules(ctx context.Context, cluster, cidr string) error {
+	if err := loadBridgeFilter(ctx); err != nil {
+		return err
+	}
 	for _, rule := range accepts(cluster, cidr) {
 		if _, err := run(ctx, "", "iptables", append([]string{"-w", "-C", "DOCKER-USER"}, rule...)...); err == nil {
 			continue // it is there
@@ -81,6 +84,23 @@ func ensureRules(ctx context.Context, cluster, cidr string) error {
 	return nil
 }
 
+// loadBridgeFilter loads the kernel's part that can have packets from port to port of a bridge pass the rules. All bridges
+// of the machine would, once it is loaded; AllowDetours asks for ours alone. Docker has loaded it before version 27.3.
+func loadBridgeFilter(ctx context.Context) error {
+	const settings = "/proc/sys/net/bridge/bridge-nf-call-"
+	if _, err := os.Stat(settings + "iptables"); err == nil {
+		return nil
+	}
+	if _, err := run(ctx, "", "modprobe", "br_netfilter"); err != nil {
+		return fmt.Errorf("have services lead to pods on the node of the client: %w", err)
+	}
+	var failures []error
+	for _, kind := range []string{"iptables", "ip6tables", "arptables"} {
+		failures = append(failures, os.WriteFile(settings+kind, []byte("0"), 0))
+	}
+	return errors.Join(failures...)
+}
+
 // Apply runs a script of nft: all of it, or nothing.
 func Apply(ctx context.Context, script string) error {
 	_, err := run(ctx, script, "nft", "-f", "-")
@@ -88,12 +108,17 @@ func Apply(ctx context.Context, script string) error {
 }
 
 // AllowDetours lets packets take the ways that services need and the kernel does not expect: back to the pod that they
-// come from, and from the host's loopback to a pod. It is for the bridges, and the pods on them, that are there now.
+// come from, from the host's loopback to a pod, and from pod to pod of one bridge through the rules: an answer that went
+// straight would come from an address that its client has not asked. It is for the bridges, and the pods on them, that are
+// there now.
 func AllowDetours() error {
-	ports, _ := filepath.Glob("/sys/class/net/" + bridgePrefix + "*/brif/*/hairpin_mode")
-	bridges, _ := filepath.Glob("/proc/sys/net/ipv4/conf/" + bridgePrefix + "*/route_localnet")
+	var files []string
+	for _, detour := range []string{"sys/class/net/*/brif/*/hairpin_mode", "proc/sys/net/ipv4/conf/*/route_localnet", "sys/class/net/*/bridge/nf_call_iptables"} {
+		found, _ := filepath.Glob("/" + strings.Replace(detour, "*", bridgePrefix+"*", 1))
+		files = append(files, found...)
+	}
 	var failures []error
-	for _, file := range append(ports, bridges...) {
+	for _, file := range files {
 		if err := os.WriteFile(file, []byte("1"), 0); !errors.Is(err, os.ErrNotExist) { // a pod may be gone by now
 			failures = append(failures, err)
 		}
