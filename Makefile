@@ -32,7 +32,7 @@ build: ## make bin/mini-k8s and the programs of the container images
 	done
 
 test: ## install what is missing, run all tests
-	@scripts/setup.sh docker
+	@scripts/setup.sh test
 	$(GO) vet ./...
 	$(GO) test -race -parallel 3 -timeout 20m ./...
 
@@ -42,7 +42,8 @@ bench: ## measure: times, memory, and ratios to peers in the same run
 	$(GO) test -run '^$$' -bench Master -benchtime 1x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench API -benchtime 500x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench . ./mini-k8s/master/store
-	$(GO) test -run '^$$' -bench . ./mini-k8s/worker/proxy
+	$(GO) test -run '^$$' -bench 'Services|Connection' ./mini-k8s/worker/proxy
+	$(GO) test -run '^$$' -bench 'Service$$' -benchtime 50x ./mini-k8s/worker/proxy
 	$(GO) test -run '^$$' -bench . -benchtime 5x ./mini-k8s/worker/dns
 
 fuzz: ## look for requests that the servers fail at, 30 seconds each; what it finds stays as a test

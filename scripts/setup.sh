@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build     what it takes to build: Go, a C compiler
 #   scripts/setup.sh docker    besides, what it takes to run pods: Docker (started), iptables, nft
+#   scripts/setup.sh test      besides, what only tests use
 set -eu
 
 want=${1:-docker}
@@ -17,6 +18,11 @@ need() { # need COMMAND PACKAGE WHY
 }
 
 say() { printf '%s\n' "$*" >&2; }
+
+if [ "$want" = test ]; then
+  need dig bind9-dnsutils "a client that the tests ask the DNS server with"
+  want=docker
+fi
 
 if ! command -v go >/dev/null 2>&1; then
   say "Go is missing: install Go 1.26 or newer from https://go.dev/dl (distributions often have older ones)."

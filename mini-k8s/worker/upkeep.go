@@ -38,7 +38,6 @@ func (w *Worker) upkeep(deps control.Deps) *control.Loop {
 }
 
 func (w *Worker) ensureNetwork(ctx context.Context) error {
-	_, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR,
+	return network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR,
 		ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR})
-	return err
 }

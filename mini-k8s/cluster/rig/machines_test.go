@@ -23,6 +23,9 @@ func TestMachines(t *testing.T) {
 	r := New(t, 2)
 	a, b := r.Hosts[0], r.Hosts[1]
 	r.Up()
+	for _, h := range []*Host{a, b} { // as Docker leaves it from version 27.3 on
+		h.Run("sh", "-c", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables")
+	}
 	guest := r.AddHost()
 	m := &machines{r, t}
 	for _, h := range []*Host{a, b} {

@@ -103,10 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // learn waits until all names are known.
 func (s *Server) learn(ctx context.Context) error {
-	if err := s.services.WaitSynced(ctx); err != nil {
-		return err
-	}
-	if err := s.slices.WaitSynced(ctx); err != nil {
+	if err := errors.Join(s.services.WaitSynced(ctx), s.slices.WaitSynced(ctx)); err != nil {
 		return err
 	}
 	s.synced.Store(true)

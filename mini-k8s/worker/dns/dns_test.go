@@ -24,6 +24,11 @@ import (
 // newServer returns a DNS server of a cluster with a few services, which has heard of all of them.
 func newServer(t testing.TB, upstream ...string) (*Server, *mastertest.Bench) {
 	t.Helper()
+	return newServerAt(t, "127.0.0.1:0", upstream...)
+}
+
+func newServerAt(t testing.TB, listen string, upstream ...string) (*Server, *mastertest.Bench) {
+	t.Helper()
 	bench := mastertest.New(t)
 	create := func(name string, change func(*corev1.Service)) {
 		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
@@ -53,7 +58,7 @@ func newServer(t testing.TB, upstream ...string) (*Server, *mastertest.Bench) {
 	})
 	deps := bench.Deps()
 	s := again(t, func() (*Server, error) {
-		return New(deps, Config{Domain: "cluster.local", Listen: "127.0.0.1:0", Upstream: upstream})
+		return New(deps, Config{Domain: "cluster.local", Listen: listen, Upstream: upstream})
 	})
 	bench.Start(s.Run)
 	mastertest.Eventually(t, "the server knows all names", s.synced.Load)
@@ -247,11 +252,7 @@ func TestNamesFollowTheCluster(t *testing.T) {
 
 func TestAnAnswerThatIsTooLongIsCutAndComesWholeOverTCP(t *testing.T) {
 	s, bench := newServer(t)
-	mastertest.Change(t, bench.Client, "default", "db", func(slice *discoveryv1.EndpointSlice) {
-		for i := range 200 {
-			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.7.%d", i)}})
-		}
-	})
+	grow(t, bench)
 	question := new(dns.Msg).SetQuestion("db.default.svc.cluster.local.", dns.TypeA)
 	exchange := func(c *dns.Client, question *dns.Msg) *dns.Msg {
 		t.Helper()
@@ -274,6 +275,16 @@ func TestAnAnswerThatIsTooLongIsCutAndComesWholeOverTCP(t *testing.T) {
 	if !longer.Truncated || longer.Len() > 1232 || len(longer.Answer) <= len(short.Answer) || longer.IsEdns0() == nil {
 		t.Errorf("with EDNS0: cut %v, %d bytes, %d records", longer.Truncated, longer.Len(), len(longer.Answer))
 	}
+}
+
+// grow gives the service db 200 endpoints more.
+func grow(t *testing.T, bench *mastertest.Bench) {
+	t.Helper()
+	mastertest.Change(t, bench.Client, "default", "db", func(slice *discoveryv1.EndpointSlice) {
+		for i := range 200 {
+			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.7.%d", i)}})
+		}
+	})
 }
 
 // elsewhere is a DNS server for the world: it counts what it is asked.

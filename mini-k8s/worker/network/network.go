@@ -53,17 +53,16 @@ type Config struct {
 	ServiceCIDR   string
 }
 
-// Ensure makes or repairs the node's bridge and the packet rules and returns the name of the Docker network. With
-// ErrSameNodeOnly the name is good nevertheless.
-func Ensure(ctx context.Context, docker *client.Client, config Config) (name string, err error) {
+// Ensure makes or repairs the node's bridge and the packet rules. With ErrSameNodeOnly the bridge is good nevertheless.
+func Ensure(ctx context.Context, docker *client.Client, config Config) error {
 	ruled := CanSetRules(docker)
 	if err := ensureBridge(ctx, docker, config, ruled); err != nil {
-		return "", err
+		return err
 	}
 	if !ruled {
-		return Name(config.Cluster, config.Node), ErrSameNodeOnly
+		return ErrSameNodeOnly
 	}
-	return Name(config.Cluster, config.Node), ensureRules(ctx, config.Cluster, config.ClusterCIDR)
+	return ensureRules(ctx, config.Cluster, config.ClusterCIDR)
 }
 
 // Remove takes away the networks, rules and tables of all nodes of the cluster on this machine. Its containers must

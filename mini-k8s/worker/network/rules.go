@@ -44,16 +44,14 @@ func accepts(cluster, cidr string) [][]string {
 }
 
 // masquerade is the table in which pods that leave the cluster get the host's address, and are kept from the host's
-// loopback. Creating it, deleting it and creating it again in one transaction replaces it, whether or not it was there,
-// with no moment without it.
+// loopback; just as nft lists it.
 func masquerade(cluster, cidr string) string {
-	return fmt.Sprintf(`table ip %[1]s
-delete table ip %[1]s
-table ip %[1]s {
+	return fmt.Sprintf(`table ip %[1]s {
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr %[2]s ip daddr != %[2]s masquerade
 	}
+
 	chain prerouting {
 		type filter hook prerouting priority raw; policy accept;
 		iifname "`+bridgePrefix+`*" ip daddr 127.0.0.0/8 drop
@@ -62,7 +60,12 @@ table ip %[1]s {
 `, table(cluster), cidr)
 }
 
+// ensureRules writes only what is missing. Creating a table, deleting it and creating it again in one transaction replaces
+// it, whether or not it was there, with no moment without it.
 func ensureRules(ctx context.Context, cluster, cidr string) error {
+	if err := loadBridgeFilter(ctx); err != nil {
+		return err
+	}
 	for _, rule := range accepts(cluster, cidr) {
 		if _, err := run(ctx, "", "iptables", append([]string{"-w", "-C", "DOCKER-USER"}, rule...)...); err == nil {
 			continue // it is there
@@ -71,10 +74,31 @@ func ensureRules(ctx context.Context, cluster, cidr string) error {
 			return fmt.Errorf("let packets from and to pods pass: %w", err)
 		}
 	}
-	if err := Apply(ctx, masquerade(cluster, cidr)); err != nil {
+	wanted := masquerade(cluster, cidr)
+	if found, err := run(ctx, "", "nft", "list", "table", "ip", table(cluster)); err == nil && found == wanted {
+		return nil
+	}
+	if err := Apply(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", table(cluster))+wanted); err != nil {
 		return fmt.Errorf("masquerade what leaves the cluster: %w", err)
 	}
 	return nil
+}
+
+// loadBridgeFilter loads the kernel's part that can have packets from port to port of a bridge pass the rules. All bridges
+// of the machine would, once it is loaded; AllowDetours asks for ours alone. Docker has loaded it before version 27.3.
+func loadBridgeFilter(ctx context.Context) error {
+	const settings = "/proc/sys/net/bridge/bridge-nf-call-"
+	if _, err := os.Stat(settings + "iptables"); err == nil {
+		return nil
+	}
+	if _, err := run(ctx, "", "modprobe", "br_netfilter"); err != nil {
+		return fmt.Errorf("have services lead to pods on the node of the client: %w", err)
+	}
+	var failures []error
+	for _, kind := range []string{"iptables", "ip6tables", "arptables"} {
+		failures = append(failures, os.WriteFile(settings+kind, []byte("0"), 0))
+	}
+	return errors.Join(failures...)
 }
 
 // Apply runs a script of nft: all of it, or nothing.
@@ -84,12 +108,17 @@ func Apply(ctx context.Context, script string) error {
 }
 
 // AllowDetours lets packets take the ways that services need and the kernel does not expect: back to the pod that they
-// come from, and from the host's loopback to a pod. It is for the bridges, and the pods on them, that are there now.
+// come from, from the host's loopback to a pod, and from pod to pod of one bridge through the rules: an answer that went
+// straight would come from an address that its client has not asked. It is for the bridges, and the pods on them, that are
+// there now.
 func AllowDetours() error {
-	ports, _ := filepath.Glob("/sys/class/net/" + bridgePrefix + "*/brif/*/hairpin_mode")
-	bridges, _ := filepath.Glob("/proc/sys/net/ipv4/conf/" + bridgePrefix + "*/route_localnet")
+	var files []string
+	for _, detour := range []string{"sys/class/net/*/brif/*/hairpin_mode", "proc/sys/net/ipv4/conf/*/route_localnet", "sys/class/net/*/bridge/nf_call_iptables"} {
+		found, _ := filepath.Glob("/" + strings.Replace(detour, "*", bridgePrefix+"*", 1))
+		files = append(files, found...)
+	}
 	var failures []error
-	for _, file := range append(ports, bridges...) {
+	for _, file := range files {
 		if err := os.WriteFile(file, []byte("1"), 0); !errors.Is(err, os.ErrNotExist) { // a pod may be gone by now
 			failures = append(failures, err)
 		}

@@ -29,7 +29,6 @@ func (p *Proxy) claim(wanted rules) {
 		fmt.Sscanf(key, "%s . %d", &protocol, &port)
 		held, err := p.config.Claim(protocol, port)
 		if err != nil {
-			held = nil
 			delete(wanted[nodePorts], key)
 			if _, told := p.claimed[key]; !told {
 				slog.Warn("a node port leads nowhere on this machine", "reason", err)

@@ -13,6 +13,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -67,10 +68,7 @@ func New(deps control.Deps, config Config) *Proxy {
 // Run sets the rules whenever they change, until the context ends. It begins when all is known that there is: half of it
 // would break connections that work.
 func (p *Proxy) Run(ctx context.Context) error {
-	if err := p.services.WaitSynced(ctx); err != nil {
-		return err
-	}
-	if err := p.slices.WaitSynced(ctx); err != nil {
+	if err := errors.Join(p.services.WaitSynced(ctx), p.slices.WaitSynced(ctx)); err != nil {
 		return err
 	}
 	p.services.Subscribe(ctx, func(_, _ *corev1.Service) { p.wake() })

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
 )
 
 // The names of the maps, and of a set.
@@ -61,6 +62,7 @@ func rulesOf(all []*corev1.Service, slicesOfAll []*discoveryv1.EndpointSlice) ru
 	return r
 }
 
+// add makes a port of a service lead to the targets: at the service's address, and at its node port if it has one.
 func (r rules) add(service *corev1.Service, port corev1.ServicePort, targets []netip.AddrPort) {
 	if len(targets) == 0 {
 		return
@@ -69,19 +71,20 @@ func (r rules) add(service *corev1.Service, port corev1.ServicePort, targets []n
 	if service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
 		suffix += "-sticky"
 	}
-	key := fmt.Sprintf("%s . %d", strings.ToLower(string(port.Protocol)), port.Port)
-	r[services][service.Spec.ClusterIP+" . "+key] = "goto pick" + suffix
-	for i, target := range targets {
-		r[endpoints][fmt.Sprintf("%s . %s . %d", service.Spec.ClusterIP, key, i)] = fmt.Sprintf("%s . %d", target.Addr(), target.Port())
+	protocol := strings.ToLower(string(port.Protocol))
+	r.lead(services, endpoints, fmt.Sprintf("%s . %s . %d", service.Spec.ClusterIP, protocol, port.Port), "pick"+suffix, targets)
+	if port.NodePort != 0 {
+		r.lead(nodePorts, nodeEndpoints, fmt.Sprintf("%s . %d", protocol, port.NodePort), "node"+suffix, targets)
+	}
+	for _, target := range targets {
 		r[hairpins][fmt.Sprintf("%s . %s", target.Addr(), target.Addr())] = ""
 	}
-	if port.NodePort == 0 {
-		return
-	}
-	key = fmt.Sprintf("%s . %d", strings.ToLower(string(port.Protocol)), port.NodePort)
-	r[nodePorts][key] = "goto node" + suffix
+}
+
+func (r rules) lead(chains, ends, key, chain string, targets []netip.AddrPort) {
+	r[chains][key] = "goto " + chain
 	for i, target := range targets {
-		r[nodeEndpoints][fmt.Sprintf("%s . %d", key, i)] = fmt.Sprintf("%s . %d", target.Addr(), target.Port())
+		r[ends][fmt.Sprintf("%s . %d", key, i)] = fmt.Sprintf("%s . %d", target.Addr(), target.Port())
 	}
 }
 
@@ -89,11 +92,11 @@ func (r rules) add(service *corev1.Service, port corev1.ServicePort, targets []n
 func targets(all []*discoveryv1.EndpointSlice, port corev1.ServicePort) (found []netip.AddrPort) {
 	for _, slice := range all {
 		for _, p := range slice.Ports {
-			if p.Port == nil || value(p.Name, "") != port.Name || value(p.Protocol, corev1.ProtocolTCP) != port.Protocol {
+			if p.Port == nil || ptr.Deref(p.Name, "") != port.Name || ptr.Deref(p.Protocol, corev1.ProtocolTCP) != port.Protocol {
 				continue
 			}
 			for _, endpoint := range slice.Endpoints {
-				if address, err := netip.ParseAddr(endpoint.Addresses[0]); err == nil && address.Is4() && value(endpoint.Conditions.Ready, true) {
+				if address, err := netip.ParseAddr(endpoint.Addresses[0]); err == nil && address.Is4() && ptr.Deref(endpoint.Conditions.Ready, true) {
 					found = append(found, netip.AddrPortFrom(address, uint16(*p.Port)))
 				}
 			}
@@ -105,13 +108,6 @@ func targets(all []*discoveryv1.EndpointSlice, port corev1.ServicePort) (found [
 	return slices.Compact(found)
 }
 
-func value[T any](p *T, otherwise T) T {
-	if p == nil {
-		return otherwise
-	}
-	return *p
-}
-
 // update returns the script that makes the wanted rules of the old ones, or "" if they are the same. Elements come and go
 // one by one; when a chain is needed that is not there, and at first, the whole table is replaced.
 func (c Config) update(old, wanted rules) string {
@@ -119,24 +115,24 @@ func (c Config) update(old, wanted rules) string {
 		return c.replace(wanted)
 	}
 	var script strings.Builder
-	for _, verb := range []string{"delete", "add"} {
-		from, to := old, wanted
-		if verb == "add" {
-			from, to = wanted, old
-		}
+	for _, step := range []struct {
+		verb     string
+		from, to rules
+	}{{"delete", old, wanted}, {"add", wanted, old}} {
 		for _, t := range types {
 			var elements []string
-			for _, key := range slices.Sorted(maps.Keys(from[t.name])) {
-				if other, there := to[t.name][key]; there && other == from[t.name][key] {
+			for _, key := range slices.Sorted(maps.Keys(step.from[t.name])) {
+				value := step.from[t.name][key]
+				if other, there := step.to[t.name][key]; there && other == value {
 					continue
 				}
-				if verb == "add" {
-					key = element(key, from[t.name][key])
+				if step.verb == "add" {
+					key = element(key, value)
 				}
 				elements = append(elements, key)
 			}
 			if len(elements) > 0 {
-				fmt.Fprintf(&script, "%s element ip %s %s { %s }\n", verb, c.Table, t.name, strings.Join(elements, ", "))
+				fmt.Fprintf(&script, "%s element ip %s %s { %s }\n", step.verb, c.Table, t.name, strings.Join(elements, ", "))
 			}
 		}
 	}
@@ -153,8 +149,8 @@ func element(key, value string) string {
 // chains returns the names of the chains that the rules need.
 func chains(r rules) map[string]bool {
 	names := map[string]bool{}
-	for _, of := range []rules{{"": r[services]}, {"": r[nodePorts]}} {
-		for _, verdict := range of[""] {
+	for _, verdicts := range []map[string]string{r[services], r[nodePorts]} {
+		for _, verdict := range verdicts {
 			names[strings.TrimPrefix(verdict, "goto ")] = true
 		}
 	}
