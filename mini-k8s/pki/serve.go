@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -42,10 +44,16 @@ func pool(caPEM []byte) *x509.CertPool {
 }
 
 // Serve answers what comes over the port until the context ends, and closes it. It ends the requests that go on, a
-// watch for example, by their context.
+// watch for example, by their context, and returns after all of them.
 func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler http.Handler) error {
+	var serving sync.RWMutex // held by each request: http.Server does not wait for one that has taken its connection over
 	server := &http.Server{
-		Handler: handler, TLSConfig: config.Clone(), // the server adds to it what it speaks
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			serving.RLock()
+			defer serving.RUnlock()
+			handler.ServeHTTP(takeover{w, r.Context()}, r)
+		}),
+		TLSConfig:         config.Clone(), // the server adds to it what it speaks
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		// A client over HTTP/2 that is gone, or does not read, must not keep its streams.
 		HTTP2:       &http.HTTP2Config{SendPingTimeout: 30 * time.Second, WriteByteTimeout: 30 * time.Second},
@@ -65,5 +73,24 @@ func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler h
 		return err
 	}
 	<-stopped
+	serving.Lock()
+	defer serving.Unlock()
 	return nil
 }
+
+// takeover closes a connection that a request has taken over when its context ends: http.Server has forgotten it.
+type takeover struct {
+	http.ResponseWriter
+	ctx context.Context
+}
+
+func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	if err == nil {
+		context.AfterFunc(t.ctx, func() { conn.Close() })
+	}
+	return conn, buffered, err
+}
+
+// Unwrap leads http.ResponseController to the rest.
+func (t takeover) Unwrap() http.ResponseWriter { return t.ResponseWriter }
