@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -78,7 +79,8 @@ func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler h
 	return nil
 }
 
-// takeover closes a connection that a request has taken over when its context ends: http.Server has forgotten it.
+// takeover is for requests that take their connection over, which http.Server then forgets. It closes the connection when
+// the request's context ends, if not before.
 type takeover struct {
 	http.ResponseWriter
 	ctx context.Context
@@ -86,11 +88,36 @@ type takeover struct {
 
 func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	if err == nil {
-		context.AfterFunc(t.ctx, func() { conn.Close() })
+	if err != nil {
+		return nil, nil, err
 	}
-	return conn, buffered, err
+	polite := &politeConn{halfCloser: conn.(halfCloser)}
+	context.AfterFunc(t.ctx, func() { polite.Close() })
+	return polite, buffered, nil
 }
 
 // Unwrap leads http.ResponseController to the rest.
 func (t takeover) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// halfCloser is a connection over TLS or TCP.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// politeConn listens to the other side until that has heard our last words. To close a connection over which more is on its
+// way resets it, and what was sent last is lost: the exit code of `yes | kubectl exec`.
+type politeConn struct {
+	halfCloser
+	once sync.Once
+}
+
+func (c *politeConn) Close() (err error) {
+	c.once.Do(func() {
+		c.SetDeadline(time.Now().Add(shutdownTimeout))
+		c.CloseWrite()
+		io.Copy(io.Discard, c.halfCloser)
+		err = c.halfCloser.Close()
+	})
+	return err
+}

@@ -21,7 +21,7 @@ import (
 type streams struct {
 	byName map[string]io.ReadWriteCloser
 	wait   func() // until the client has left, or close
-	close  func() error
+	close  func() // returns when the client has left
 }
 
 // openStreams takes the connection over, and waits for the streams. If that fails it answers.
@@ -59,7 +59,7 @@ func overWebSocket(w http.ResponseWriter, r *http.Request, wanted []string) (*st
 	if err != nil {
 		return nil, err
 	}
-	s := &streams{byName: map[string]io.ReadWriteCloser{}, close: conn.Close}
+	s := &streams{byName: map[string]io.ReadWriteCloser{}, close: func() { conn.Close() }}
 	for i, channel := range channels {
 		if slices.Contains(wanted, channel.name) {
 			s.byName[channel.name] = opened[i]
@@ -87,7 +87,8 @@ func overSPDY(w http.ResponseWriter, r *http.Request, wanted []string) (*streams
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), remotecommand.DefaultStreamCreationTimeout)
 	defer cancel()
-	s := &streams{byName: map[string]io.ReadWriteCloser{}, wait: func() { <-conn.CloseChan() }, close: conn.Close}
+	s := &streams{byName: map[string]io.ReadWriteCloser{}, wait: func() { <-conn.CloseChan() }}
+	s.close = func() { conn.Close(); s.wait() }
 	for range wanted {
 		select {
 		case stream := <-opened:
@@ -95,13 +96,13 @@ func overSPDY(w http.ResponseWriter, r *http.Request, wanted []string) (*streams
 		case <-conn.CloseChan():
 			return nil, errors.New("the client has left")
 		case <-ctx.Done():
-			conn.Close()
+			s.close()
 			return nil, ctx.Err()
 		}
 	}
 	for _, name := range wanted {
 		if s.byName[name] == nil {
-			conn.Close()
+			s.close()
 			return nil, fmt.Errorf("no stream %s", name)
 		}
 	}
