@@ -126,6 +126,7 @@ type ContainerSpec struct {
 	Env        []string // KEY=value
 	Resources  corev1.ResourceRequirements
 	TTY, Stdin bool
+	StdinOnce  bool // Stdin ends when the first client that attaches ends it
 }
 
 // LogOptions select from a container's log.
