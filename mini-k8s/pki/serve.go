@@ -105,8 +105,8 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// politeConn listens to the other side until that has heard our last words. To close a connection over which more is on its
-// way resets it, and what was sent last is lost: the exit code of `yes | kubectl exec`.
+// politeConn listens to the other side until that has heard our last words, or has had time enough to. To close a connection
+// over which more is on its way resets it, and what was sent last is lost: the exit code of `yes | kubectl exec`.
 type politeConn struct {
 	halfCloser
 	once sync.Once
@@ -114,10 +114,15 @@ type politeConn struct {
 
 func (c *politeConn) Close() (err error) {
 	c.once.Do(func() {
-		c.SetDeadline(time.Now().Add(shutdownTimeout))
+		c.SetWriteDeadline(time.Now().Add(shutdownTimeout))
 		c.CloseWrite()
 		io.Copy(io.Discard, c.halfCloser)
 		err = c.halfCloser.Close()
 	})
 	return err
+}
+
+func (c *politeConn) CloseWrite() error {
+	c.SetReadDeadline(time.Now().Add(shutdownTimeout))
+	return c.halfCloser.CloseWrite()
 }
