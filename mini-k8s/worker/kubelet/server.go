@@ -40,6 +40,7 @@ func (k *Kubelet) held(w http.ResponseWriter, r *http.Request) (pod *corev1.Pod,
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
-	actual.Containers = slices.DeleteFunc(actual.Containers, func(c runtime.Container) bool { return c.Name != r.PathValue("container") })
+	others := func(c runtime.Container) bool { return c.Name != r.PathValue("container") }
+	actual.Containers = slices.DeleteFunc(slices.Clone(actual.Containers), others) // what the runtime returns stays as it is
 	return pod, actual, err == nil
 }
