@@ -52,7 +52,9 @@ func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler h
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			serving.RLock()
 			defer serving.RUnlock()
-			handler.ServeHTTP(takeover{w, r.Context()}, r)
+			taken := &takeover{ResponseWriter: w, ctx: r.Context()}
+			defer taken.end()
+			handler.ServeHTTP(taken, r)
 		}),
 		TLSConfig:         config.Clone(), // the server adds to it what it speaks
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -79,25 +81,32 @@ func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler h
 	return nil
 }
 
-// takeover is for requests that take their connection over, which http.Server then forgets. It closes the connection when
-// the request's context ends, if not before.
+// takeover is for a request that takes its connection over, which http.Server then forgets. The connection ends with the
+// request, for which there is little time when its context has ended.
 type takeover struct {
 	http.ResponseWriter
-	ctx context.Context
+	ctx  context.Context
+	conn *politeConn // once it is taken over
 }
 
-func (t takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(t.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	polite := &politeConn{halfCloser: conn.(halfCloser)}
-	context.AfterFunc(t.ctx, func() { polite.Close() })
-	return polite, buffered, nil
+	t.conn = &politeConn{halfCloser: conn.(halfCloser)}
+	context.AfterFunc(t.ctx, func() { conn.SetDeadline(time.Now().Add(shutdownTimeout)) })
+	return t.conn, buffered, nil
+}
+
+func (t *takeover) end() {
+	if t.conn != nil {
+		t.conn.Close()
+	}
 }
 
 // Unwrap leads http.ResponseController to the rest.
-func (t takeover) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+func (t *takeover) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
 // halfCloser is a connection over TLS or TCP.
 type halfCloser interface {

@@ -3,6 +3,7 @@ package kubelet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -76,6 +77,9 @@ func (k *Kubelet) session(w http.ResponseWriter, r *http.Request, talk func(cont
 		}
 	}
 	code, err := talk(ctx, actual.Containers[0].ID, streams)
+	if r.Context().Err() != nil {
+		err = errors.New("the node's worker was stopped")
+	}
 	json.NewEncoder(client.byName[corev1.StreamTypeError]).Encode(outcome(code, err))
 }
 
