@@ -35,7 +35,8 @@ type userRequests struct {
 // begin counts a request, until done is called, or refuses it.
 func (f *inFlight) begin(user User, r *http.Request) (done func(), err error) {
 	query := r.URL.Query()
-	of, most := userRequests{user, query.Get("watch") != "" || query.Get("follow") != ""}, maxRequests
+	stays := query.Get("watch") != "" || query.Get("follow") != "" || r.Header.Get("Upgrade") != ""
+	of, most := userRequests{user, stays}, maxRequests
 	if of.watch {
 		most = maxWatches
 	}
