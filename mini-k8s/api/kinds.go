@@ -29,7 +29,7 @@ var Kinds = []*Kind{
 	}, nodes),
 	row(Kind{
 		GroupVersionKind: core("Pod"), Resource: "pods", ShortNames: []string{"po"}, Categories: []string{"all"},
-		Namespaced: true, Subresources: []string{"status", "binding", "eviction", "log"},
+		Namespaced: true, Subresources: []string{"status", "binding", "eviction", "log", "exec", "attach", "portforward"},
 		Served: servedPodFields("spec."),
 	}, pods),
 	row(Kind{

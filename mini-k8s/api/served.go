@@ -24,7 +24,7 @@ func servedPodFields(spec string) []string {
 	paths = append(paths, below(spec+"tolerations[*].", "key operator value effect tolerationSeconds")...)
 	paths = append(paths, below(spec+"containers[*].ports[*].", "name containerPort hostPort hostIP protocol")...)
 	for _, list := range []string{"initContainers[*].", "containers[*]."} {
-		paths = append(paths, below(spec+list, "name image imagePullPolicy command args workingDir stdin tty "+
+		paths = append(paths, below(spec+list, "name image imagePullPolicy command args workingDir stdin stdinOnce tty "+
 			"env[*].name env[*].value env[*].valueFrom.fieldRef.fieldPath env[*].valueFrom.fieldRef.apiVersion=v1 "+
 			"resources.limits[cpu] resources.limits[memory] resources.requests[cpu] resources.requests[memory] "+
 			"terminationMessagePath=/dev/termination-log terminationMessagePolicy=File")...)

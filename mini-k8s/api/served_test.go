@@ -20,7 +20,7 @@ func TestWarningsNameWhatNothingActsOn(t *testing.T) {
 		{"false is a value where true is the rule", ``, `{hostUsers: false}`, []string{"spec.hostUsers" + only + "true"}},
 		{"zero is a value where nothing is the rule", ``, `{activeDeadlineSeconds: 0}`, []string{"spec.activeDeadlineSeconds" + nothing}},
 		{"in order", ``, `{volumes: [{name: v}], affinity: {nodeAffinity: {}}, hostIPC: true}`, []string{"spec.affinity" + nothing, "spec.hostIPC" + nothing, "spec.volumes" + nothing}},
-		{"once for all containers", ``, `{containers: [{stdinOnce: true}, {}, {stdinOnce: true}]}`, []string{"spec.containers[*].stdinOnce" + nothing}},
+		{"once for all containers", ``, `{containers: [{volumeDevices: [{name: v}]}, {}, {volumeDevices: [{name: w}]}]}`, []string{"spec.containers[*].volumeDevices" + nothing}},
 		{"deep inside", ``, `{containers: [{env: [{name: A, valueFrom: {secretKeyRef: {key: a}}}]}]}`, []string{"spec.containers[*].env[*].valueFrom.secretKeyRef" + nothing}},
 		{"key of a map", ``, `{containers: [{resources: {limits: {cpu: 1, nvidia.com/gpu: 1}}}]}`, []string{"spec.containers[*].resources.limits[nvidia.com/gpu]" + nothing}},
 		{"values that are acted on", ``, `{dnsPolicy: Default, serviceAccountName: default, hostUsers: true}`, nil},

@@ -96,10 +96,9 @@ func testNotServed(k *kubectl) {
 	k.ok("wait --for=condition=Ready pod/web --timeout=30s")
 	for line, sentence := range map[string]string{
 		"debug web --image=i --profile=general":   "pods/ephemeralcontainers is not served in this version of mini-k8s",
-		"exec web -- ls":                          "pods/exec is not served in this version of mini-k8s",
-		"attach web":                              "pods/attach is not served in this version of mini-k8s",
-		"port-forward web :80":                    "pods/portforward is not served in this version of mini-k8s",
-		"cp web:/a " + filepath.Join(k.home, "a"): "pods/exec is not served in this version of mini-k8s",
+		"exec web -- ls":                          "hollow pods run no programs",
+		"attach web":                              "hollow pods run no programs",
+		"cp web:/a " + filepath.Join(k.home, "a"): "hollow pods run no programs",
 		"top pods":                                "Metrics API not available",
 		"get --raw /apis/nothing.example.org":     "the server could not find the requested resource",
 		"create token default":                    "serviceaccounts/token is not served in this version of mini-k8s",

@@ -1,14 +1,17 @@
 package pki
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -42,10 +45,18 @@ func pool(caPEM []byte) *x509.CertPool {
 }
 
 // Serve answers what comes over the port until the context ends, and closes it. It ends the requests that go on, a
-// watch for example, by their context.
+// watch for example, by their context, and returns after all of them.
 func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler http.Handler) error {
+	var serving sync.RWMutex // held by each request: http.Server does not wait for one that has taken its connection over
 	server := &http.Server{
-		Handler: handler, TLSConfig: config.Clone(), // the server adds to it what it speaks
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			serving.RLock()
+			defer serving.RUnlock()
+			taken := &takeover{ResponseWriter: w, ctx: r.Context()}
+			defer taken.end()
+			handler.ServeHTTP(taken, r)
+		}),
+		TLSConfig:         config.Clone(), // the server adds to it what it speaks
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		// A client over HTTP/2 that is gone, or does not read, must not keep its streams.
 		HTTP2:       &http.HTTP2Config{SendPingTimeout: 30 * time.Second, WriteByteTimeout: 30 * time.Second},
@@ -65,5 +76,62 @@ func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler h
 		return err
 	}
 	<-stopped
+	serving.Lock()
+	defer serving.Unlock()
 	return nil
+}
+
+// takeover is for a request that takes its connection over, which http.Server then forgets. The connection ends with the
+// request, for which there is little time when its context has ended.
+type takeover struct {
+	http.ResponseWriter
+	ctx  context.Context
+	conn *politeConn // once it is taken over
+}
+
+func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	t.conn = &politeConn{halfCloser: conn.(halfCloser)}
+	context.AfterFunc(t.ctx, func() { conn.SetDeadline(time.Now().Add(shutdownTimeout)) })
+	return t.conn, buffered, nil
+}
+
+func (t *takeover) end() {
+	if t.conn != nil {
+		t.conn.Close()
+	}
+}
+
+// Unwrap leads http.ResponseController to the rest.
+func (t *takeover) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// halfCloser is a connection over TLS or TCP.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// politeConn listens to the other side until that has heard our last words, or has had time enough to. To close a connection
+// over which more is on its way resets it, and what was sent last is lost: the exit code of `yes | kubectl exec`.
+type politeConn struct {
+	halfCloser
+	once sync.Once
+}
+
+func (c *politeConn) Close() (err error) {
+	c.once.Do(func() {
+		c.SetWriteDeadline(time.Now().Add(shutdownTimeout))
+		c.CloseWrite()
+		io.Copy(io.Discard, c.halfCloser)
+		err = c.halfCloser.Close()
+	})
+	return err
+}
+
+func (c *politeConn) CloseWrite() error {
+	c.SetReadDeadline(time.Now().Add(shutdownTimeout))
+	return c.halfCloser.CloseWrite()
 }

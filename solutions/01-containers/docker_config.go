@@ -118,6 +118,7 @@ func (d *Docker) containerConfig(sandbox Sandbox, pod *corev1.Pod, spec Containe
 		Env:        spec.Env,
 		Tty:        spec.TTY,
 		OpenStdin:  spec.Stdin,
+		StdinOnce:  spec.StdinOnce,
 		Labels:     labels,
 	}
 	host := &container.HostConfig{

@@ -2,9 +2,11 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/netip"
 	goruntime "runtime"
 	"slices"
@@ -251,3 +253,14 @@ func (h *Hollow) Logs(_ context.Context, _ string, options LogOptions, out io.Wr
 	_, err := fmt.Fprintln(out, "(hollow: no program runs in this container, so it writes no log)")
 	return err
 }
+
+// errNoPrograms is the answer to who wants to talk to one.
+var errNoPrograms = errors.New("hollow pods run no programs")
+
+func (h *Hollow) Exec(context.Context, string, []string, Streams) (int, error) {
+	return 0, errNoPrograms
+}
+
+func (h *Hollow) Attach(context.Context, string, Streams) error { return errNoPrograms }
+
+func (h *Hollow) Dial(context.Context, Sandbox, uint16) (net.Conn, error) { return nil, errNoPrograms }

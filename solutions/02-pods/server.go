@@ -3,10 +3,7 @@ package kubelet
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
-	"time"
 
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/runtime"
@@ -14,11 +11,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Handler serves what the API server asks of a node: the logs of its containers. Who may ask is decided by
-// allowed, from the client's certificate.
+// Handler serves what the API server asks of a node for its clients: what containers write, and connections to them. Who
+// may ask is decided by allowed, from the client's certificate.
 func (k *Kubelet) Handler(allowed func(*http.Request) bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", k.serveLogs)
+	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", k.serveExec)
+	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", k.serveAttach)
+	mux.HandleFunc("/portForward/{namespace}/{pod}", k.servePortForward)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !allowed(r) {
 			http.Error(w, "only the API server may ask a kubelet", http.StatusForbidden)
@@ -28,86 +28,19 @@ func (k *Kubelet) Handler(allowed func(*http.Request) bool) http.Handler {
 	})
 }
 
-func (k *Kubelet) serveLogs(w http.ResponseWriter, r *http.Request) {
-	pod, ok := k.pods.Get(control.JoinKey(r.PathValue("namespace"), r.PathValue("pod")))
+// held returns the pod that is asked for, and what the runtime has of it: of its containers those that are asked for. If
+// that fails it answers.
+func (k *Kubelet) held(w http.ResponseWriter, r *http.Request) (pod *corev1.Pod, actual runtime.Pod, ok bool) {
+	pod, ok = k.pods.Get(control.JoinKey(r.PathValue("namespace"), r.PathValue("pod")))
 	if !ok {
 		http.Error(w, fmt.Sprintf("pod %q is not on node %s", r.PathValue("pod"), k.Node), http.StatusNotFound)
-		return
-	}
-	options, previous, err := logOptions(r.URL.Query())
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return nil, runtime.Pod{}, false
 	}
 	actual, err := k.Runtime.Pod(r.Context(), pod.UID)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
 	}
-	name := r.PathValue("container")
-	attempts := slices.DeleteFunc(actual.Containers, func(c runtime.Container) bool { return c.Name != name })
-	if previous && len(attempts) > 0 {
-		attempts = attempts[1:]
-	}
-	if len(attempts) == 0 {
-		http.Error(w, noLogs(pod, name, previous), http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain")
-	w.WriteHeader(http.StatusOK)
-	out := flushing{w, http.NewResponseController(w)}
-	out.Flush()
-	if err := k.Runtime.Logs(r.Context(), attempts[0].ID, options, out); err != nil && r.Context().Err() == nil {
-		fmt.Fprintf(w, "read the log: %v\n", err)
-	}
-}
-
-// noLogs says why there is no log, in the words of the real kubelet.
-func noLogs(pod *corev1.Pod, container string, previous bool) string {
-	if previous {
-		return fmt.Sprintf("previous terminated container %q in pod %q not found", container, pod.Name)
-	}
-	reason := "ContainerCreating"
-	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if s.Name == container && s.State.Waiting != nil {
-			reason = s.State.Waiting.Reason
-		}
-	}
-	return fmt.Sprintf("container %q in pod %q is waiting to start: %s", container, pod.Name, reason)
-}
-
-// logOptions reads the query as `kubectl logs` sends it (PodLogOptions).
-func logOptions(query url.Values) (options runtime.LogOptions, previous bool, err error) {
-	flag := func(name string) bool { on, _ := strconv.ParseBool(query.Get(name)); return on }
-	number := func(name string, least int64) *int64 {
-		text := query.Get(name)
-		if text == "" {
-			return nil
-		}
-		n, failure := strconv.ParseInt(text, 10, 64)
-		if failure != nil || n < least {
-			err = fmt.Errorf("%s: %q is not a number from %d up", name, text, least)
-		}
-		return &n
-	}
-	options = runtime.LogOptions{Follow: flag("follow"), Timestamps: flag("timestamps"), Tail: number("tailLines", 0)}
-	if seconds := number("sinceSeconds", 1); seconds != nil {
-		options.Since = time.Now().Add(-time.Duration(*seconds) * time.Second)
-	}
-	if since := query.Get("sinceTime"); since != "" && err == nil {
-		options.Since, err = time.Parse(time.RFC3339, since)
-	}
-	return options, flag("previous"), err
-}
-
-// flushing sends on at once what is written to it.
-type flushing struct {
-	http.ResponseWriter
-	*http.ResponseController
-}
-
-func (f flushing) Write(data []byte) (int, error) {
-	n, err := f.ResponseWriter.Write(data)
-	f.Flush()
-	return n, err
+	others := func(c runtime.Container) bool { return c.Name != r.PathValue("container") }
+	actual.Containers = slices.DeleteFunc(slices.Clone(actual.Containers), others) // what the runtime returns stays as it is
+	return pod, actual, err == nil
 }

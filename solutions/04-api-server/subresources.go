@@ -36,6 +36,9 @@ func (s *Server) subresource(name string) subresource {
 		return subresource{map[string]handler{"create": s.evict}, policyv1.SchemeGroupVersion.WithKind("Eviction")}
 	case "log":
 		return subresource{verbs: map[string]handler{"get": s.logs}}
+	case "exec", "attach", "portforward":
+		kind := map[string]string{"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}[name]
+		return subresource{map[string]handler{"create": s.connect, "get": s.connect}, corev1.SchemeGroupVersion.WithKind(kind)}
 	case "history":
 		return subresource{verbs: map[string]handler{"get": s.history}}
 	}

@@ -4,6 +4,8 @@
 //	hello exit N       end at once with that code: a crash loop in one line
 //	hello sleep [N]    run N seconds, or until it is told to end
 //	hello log N        write N lines to standard output and as many to standard error, then end
+//	hello cat          write what it reads, and how much that was to standard error
+//	hello size         write the size of its terminal, and again whenever it changes, until it is told to end
 //	hello get URL      print what the URL answers: a curl for an image that has no shell
 package main
 
@@ -21,6 +23,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/term"
 )
 
 func main() {
@@ -47,10 +51,16 @@ func main() {
 			fmt.Fprintln(os.Stdout, "line", i+1)
 			fmt.Fprintln(os.Stderr, "error line", i+1)
 		}
+	case "cat":
+		var count int64
+		count, err = io.Copy(os.Stdout, os.Stdin)
+		fmt.Fprintln(os.Stderr, count, "bytes")
+	case "size":
+		err = size(ctx)
 	case "get":
 		err = get(args[1])
 	default:
-		err = fmt.Errorf("hello knows exit, sleep, log and get, not %q", args[0])
+		err = fmt.Errorf("hello knows exit, sleep, log, cat, size and get, not %q", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
@@ -97,6 +107,20 @@ func serve(ctx context.Context) error {
 	}
 	if err := <-drained; !errors.Is(err, context.DeadlineExceeded) {
 		return err
+	}
+	return nil
+}
+
+func size(ctx context.Context) error {
+	for before := ""; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		width, height, err := term.GetSize(int(os.Stdout.Fd()))
+		if err != nil {
+			return err
+		}
+		if now := fmt.Sprintf("%d x %d", width, height); now != before {
+			fmt.Println(now)
+			before = now
+		}
 	}
 	return nil
 }

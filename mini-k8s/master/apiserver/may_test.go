@@ -78,7 +78,8 @@ func cellsOf(kind *api.Kind) (cells []authorizationv1.ResourceAttributes) {
 		objects = []string{"default/node-1"}
 	}
 	served := map[string][]string{"": {"get", "list", "watch", "create", "update", "patch", "delete"},
-		"binding": {"create"}, "eviction": {"create"}, "log": {"get"}, "history": {"get"}}
+		"binding": {"create"}, "eviction": {"create"}, "log": {"get"}, "history": {"get"},
+		"exec": {"create", "get"}, "attach": {"create", "get"}, "portforward": {"create", "get"}}
 	for _, object := range objects {
 		for _, sub := range append([]string{""}, kind.Subresources...) {
 			verbs := served[sub]

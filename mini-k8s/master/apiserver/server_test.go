@@ -296,7 +296,6 @@ func TestUnknownPathIsNotFoundInAStatus(t *testing.T) {
 		"/apis/storage.k8s.io/v1/storageclasses/a":              "storageclasses.storage.k8s.io is out of scope in mini-k8s",
 		"/apis/apps/v1/namespaces/default/statefulsets/a/scale": "statefulsets.apps is out of scope in mini-k8s",
 		configMaps + "/a/status":                                "configmaps/status is not served in this version of mini-k8s",
-		pods + "/a/exec":                                        "pods/exec is not served in this version of mini-k8s",
 		pods + "/a/proxy/some/path":                             "pods/proxy/some/path is not served in this version of mini-k8s",
 		"/api/v1/namespaces/default/nodes":                      "namespaces/nodes is not served in this version of mini-k8s",
 	} {

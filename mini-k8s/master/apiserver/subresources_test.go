@@ -1,6 +1,10 @@
 package apiserver_test
 
 import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -101,6 +105,69 @@ func TestLogsComeFromTheKubeletOfThePodsNode(t *testing.T) {
 	w.get(pods+"/web/log?container=first").fails(400, metav1.StatusReasonBadRequest, "container is waiting to start")
 	kubelet.Close()
 	w.get(pods+"/web/log").fails(503, metav1.StatusReasonServiceUnavailable, "the kubelet of node node-1 does not answer")
+}
+
+// A connection that is upgraded is the client's and the kubelet's alone, but for who the client is.
+func TestConnectionsGoToTheKubeletOfThePodsNode(t *testing.T) {
+	kubelet := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(buffered, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))
+		fmt.Fprintf(buffered, "%s %s %q\n", r.Method, r.URL, r.Header.Get("Authorization"))
+		buffered.Flush()
+		io.CopyN(conn, buffered, 5)
+	}))
+	defer kubelet.Close()
+	address, err := url.Parse(kubelet.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.post(pods, pod("web", "")).ok()
+	w.bind("web", "node-1")
+	w.post("/api/v1/nodes", toJSON(`{metadata: {name: node-1}}`)).ok()
+	w.patch("merge", "/api/v1/nodes/node-1/status", toJSON(`{status: {addresses: [{type: InternalIP, address: `+address.Hostname()+`}],
+		daemonEndpoints: {kubeletEndpoint: {Port: `+address.Port()+`}}}}`)).ok()
+	web, ca := w.overTLS()
+	w.server.Kubelet = kubelet.Client()
+	token, err := ca.Token("admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for request, want := range map[string]string{
+		"POST " + pods + "/web/exec?command=ls&command=-l": "POST /exec/default/web/c?command=ls&command=-l",
+		"GET " + pods + "/web/attach?stdin=true":           "GET /attach/default/web/c?stdin=true",
+		"GET " + pods + "/web/portforward":                 "GET /portForward/default/web",
+	} {
+		conn, err := tls.Dial("tcp", web.Listener.Addr().String(), web.Client().Transport.(*http.Transport).TLSClientConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n", request, token)
+		answer := bufio.NewReader(conn)
+		response, err := http.ReadResponse(answer, nil)
+		if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("%s: %v %v", request, response, err)
+		}
+		io.WriteString(conn, "hello")
+		if got, err := io.ReadAll(answer); err != nil || string(got) != want+" \"\"\nhello" {
+			t.Errorf("%s: the kubelet says %q (%v)", request, got, err)
+		}
+	}
+	w.get(pods+"/web/exec?command=ls").fails(400, metav1.StatusReasonBadRequest, "pods/exec is a connection")
+	w.get(pods+"/none/exec?command=ls").fails(404, metav1.StatusReasonNotFound)
+	for _, user := range []apiserver.User{"viewer", "node:node-1"} {
+		for _, part := range []string{"exec", "attach", "portforward"} {
+			for _, method := range []string{"GET", "POST"} {
+				w.call(user, method, pods+"/web/"+part, "", "Upgrade: SPDY/3.1", "Connection: Upgrade").fails(403, metav1.StatusReasonForbidden)
+			}
+		}
+	}
 }
 
 func TestLogOfSeveralContainersNeedsAName(t *testing.T) {

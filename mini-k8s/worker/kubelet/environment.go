@@ -15,7 +15,7 @@ import (
 // arguments by any.
 func specOf(pod *corev1.Pod, c *corev1.Container, attempt int, podIP, hostIP string) (runtime.ContainerSpec, error) {
 	spec := runtime.ContainerSpec{Name: c.Name, Image: c.Image, Attempt: attempt, WorkingDir: c.WorkingDir, Resources: c.Resources,
-		TTY: c.TTY, Stdin: c.Stdin}
+		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce}
 	known := map[string]string{}
 	for _, v := range c.Env {
 		value := expand(v.Value, known)

@@ -2,6 +2,8 @@ package kubelet
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -65,6 +67,9 @@ func TestLogsOfAContainerAndOfTheOneBefore(t *testing.T) {
 		if code, text := b.ask("/containerLogs/default/web/app"); code != http.StatusOK || text != "log of "+first {
 			t.Errorf("%d %s", code, text)
 		}
+		if code, text := b.ask("/containerLogs/default/web/app?limitBytes=5"); code != http.StatusOK || text != "log o" {
+			t.Errorf("5 bytes: %d %s", code, text)
+		}
 		if code, text := b.ask("/containerLogs/default/web/app?previous=true"); code != http.StatusBadRequest ||
 			text != `previous terminated container "app" in pod "web" not found` {
 			t.Errorf("before there is one: %d %s", code, text)
@@ -98,6 +103,9 @@ func TestLogsThatCannotBeReadSayWhy(t *testing.T) {
 			"/containerLogs/default/web/app?tailLines=-1":        http.StatusBadRequest,
 			"/containerLogs/default/web/app?sinceSeconds=0":      http.StatusBadRequest,
 			"/containerLogs/default/web/app?sinceTime=yesterday": http.StatusBadRequest,
+			"/containerLogs/default/web/app?limitBytes=0":        http.StatusBadRequest,
+			"/exec/default/none/app?command=a":                   http.StatusNotFound,
+			"/portForward/default/none":                          http.StatusNotFound,
 		} {
 			if code, text := b.ask(path); code != want || text == "" {
 				t.Errorf("%s: %d %q, want %d", path, code, text, want)
@@ -147,6 +155,49 @@ func TestLogsThatAreFollowedComeAtOnceAndEndWithTheirReader(t *testing.T) {
 			t.Errorf("in the end it was told %q", got)
 		}
 	})
+}
+
+func TestSessionsThatCannotBeginSayWhy(t *testing.T) {
+	withKubelet(t, func(t *testing.T, b *kubeletBench) {
+		pod := b.create(func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever })
+		b.waitState("running", 0)
+		for path, want := range map[string]string{
+			"/exec/default/web/app?command=a&stdout=true": "unable to upgrade: header X-Stream-Protocol-Version does not exist",
+			"/exec/default/web/other?command=a":           `container "other" in pod "web" does not run`,
+			"/attach/default/web/other":                   `container "other" in pod "web" does not run`,
+			"/portForward/default/web":                    "unable to upgrade: header X-Stream-Protocol-Version does not exist",
+		} {
+			if code, text := b.ask(path); code != http.StatusBadRequest || !strings.Contains(text, want) {
+				t.Errorf("%s: %d %q", path, code, text)
+			}
+		}
+		b.runtime.Exit(pod.UID, "app", 0)
+		b.runtime.KillSandbox(pod.UID)
+		for path, want := range map[string]string{
+			"/exec/default/web/app?command=a": `container "app" in pod "web" does not run`,
+			"/portForward/default/web":        `pod "web" does not run`,
+		} {
+			if code, text := b.ask(path); code != http.StatusBadRequest || text != want {
+				t.Errorf("%s: %d %q", path, code, text)
+			}
+		}
+	})
+}
+
+func TestOutcomeTellsTheExitCodeAsTheRealKubeletDoes(t *testing.T) {
+	for _, row := range []struct {
+		code int
+		err  error
+		want string
+	}{
+		{0, nil, `{"metadata":{},"status":"Success"}`},
+		{3, nil, `{"metadata":{},"status":"Failure","message":"command terminated with non-zero exit code 3","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"3"}]}}`},
+		{0, errors.New("no Docker"), `{"metadata":{},"status":"Failure","message":"Internal error occurred: no Docker","reason":"InternalError","details":{"causes":[{"message":"no Docker"}]},"code":500}`},
+	} {
+		if got, err := json.Marshal(outcome(row.code, row.err)); err != nil || string(got) != row.want {
+			t.Errorf("%d %v: %s (%v)", row.code, row.err, got, err)
+		}
+	}
 }
 
 // flushes tells what has been written at each flush.

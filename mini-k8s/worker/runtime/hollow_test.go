@@ -41,6 +41,18 @@ func TestHollowSandboxThatDiedStartsNoContainers(t *testing.T) {
 	}
 }
 
+func TestHollowPodsRunNoPrograms(t *testing.T) {
+	h := NewHollow(HollowOptions{})
+	sandbox := mustStartSandbox(t, h, newPod(t, h))
+	_, executes := h.Exec(t.Context(), "id", []string{"ls"}, Streams{})
+	_, dials := h.Dial(t.Context(), sandbox, 80)
+	for _, err := range []error{executes, dials, h.Attach(t.Context(), "id", Streams{})} {
+		if err == nil || err.Error() != "hollow pods run no programs" {
+			t.Error(err)
+		}
+	}
+}
+
 func TestHollowInitContainersEndAndSidecarsStay(t *testing.T) {
 	h := NewHollow(HollowOptions{})
 	pod := newPod(t, h)

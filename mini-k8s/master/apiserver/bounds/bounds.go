@@ -36,7 +36,8 @@ type requests struct {
 // Begin counts a request, until done is called, or refuses it.
 func (f *InFlight) Begin(user string, r *http.Request) (done func(), err error) {
 	query := r.URL.Query()
-	of, most := requests{user, query.Get("watch") != "" || query.Get("follow") != ""}, maxRequests
+	stays := query.Get("watch") != "" || query.Get("follow") != "" || r.Header.Get("Upgrade") != ""
+	of, most := requests{user, stays}, maxRequests
 	if of.watch {
 		most = maxWatches
 	}
