@@ -74,11 +74,10 @@ func (k *Kubelet) probe(ctx context.Context, about Container, s step, p *corev1.
 		if kind != readiness && answers.verdict == ill || kind == startup && answers.verdict == well {
 			return
 		}
-		if answers.verdict != unknown {
+		control.Sleep(ctx, time.Until(next))
+		if pause = min(2*pause, period); answers.verdict == well {
 			pause = period
 		}
-		control.Sleep(ctx, time.Until(next))
-		pause = min(2*pause, period)
 	}
 }
 
