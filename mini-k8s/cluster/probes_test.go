@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,17 @@ func TestDockerPodsLiveByTheirProbes(t *testing.T) {
 		}, u.log)
 		if took := u.deletes("polite", 30); took < 2*time.Second {
 			t.Errorf("it took %v", took)
+		}
+	})
+	t.Run("kubectl top shows what they use", func(t *testing.T) {
+		for _, what := range []string{"ready", "node-1"} {
+			command := "pods"
+			if what == "node-1" {
+				command = "nodes"
+			}
+			if out := u.kubectl("top", command); !regexp.MustCompile(`(?m)^` + what + ` +\d+m .*\b[1-9]\d*Mi`).MatchString(out) {
+				t.Errorf("kubectl top %s says\n%s", command, out)
+			}
 		}
 	})
 	t.Run("a full node refuses", func(t *testing.T) {

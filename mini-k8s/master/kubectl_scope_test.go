@@ -100,7 +100,6 @@ func testNotServed(k *kubectl) {
 		"attach web":                              "pods/attach is not served in this version of mini-k8s",
 		"port-forward web :80":                    "pods/portforward is not served in this version of mini-k8s",
 		"cp web:/a " + filepath.Join(k.home, "a"): "pods/exec is not served in this version of mini-k8s",
-		"top pods":                                "Metrics API not available",
 		"get --raw /apis/nothing.example.org":     "the server could not find the requested resource",
 		"create token default":                    "serviceaccounts/token is not served in this version of mini-k8s",
 	} {

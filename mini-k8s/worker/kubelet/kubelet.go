@@ -53,6 +53,7 @@ type Kubelet struct {
 	memory sync.Map // of types.UID to *memory
 
 	admission admission
+	samples   samples
 	probing   sync.WaitGroup // the probers
 }
 
