@@ -14,11 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Handler serves what the API server asks of a node: the logs of its containers. Who may ask is decided by
+// Handler serves what the API server asks of a node: the logs of its containers, and what they use. Who may ask is decided by
 // allowed, from the client's certificate.
 func (k *Kubelet) Handler(allowed func(*http.Request) bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", k.serveLogs)
+	mux.HandleFunc("GET /usage", k.serveUsage)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !allowed(r) {
 			http.Error(w, "only the API server may ask a kubelet", http.StatusForbidden)

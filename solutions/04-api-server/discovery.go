@@ -65,7 +65,7 @@ func kinds(gv schema.GroupVersion) []*api.Kind {
 
 // groupVersions returns the groups and versions of all kinds, once each.
 func groupVersions() (all []schema.GroupVersion) {
-	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope, api.Reviews) {
+	for _, kind := range slices.Concat(api.Kinds, api.OutOfScope, api.Reviews, api.Measured) {
 		if gv := kind.GroupVersion(); !slices.Contains(all, gv) {
 			all = append(all, gv)
 		}
@@ -107,6 +107,12 @@ func (s *Server) resourcesOf(gv schema.GroupVersion) metav1.APIResourceList {
 		if kind.GroupVersion() == gv {
 			list.APIResources = append(list.APIResources, metav1.APIResource{Name: kind.Resource, SingularName: kind.Singular(),
 				Kind: kind.Kind, Verbs: metav1.Verbs{"create"}})
+		}
+	}
+	for _, kind := range api.Measured {
+		if kind.GroupVersion() == gv {
+			list.APIResources = append(list.APIResources, metav1.APIResource{Name: kind.Resource, SingularName: kind.Singular(),
+				Namespaced: kind.Namespaced, Kind: kind.Kind, Verbs: metav1.Verbs{"get", "list"}})
 		}
 	}
 	return list

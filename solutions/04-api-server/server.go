@@ -81,6 +81,7 @@ func (s *Server) routes() {
 	s.openAPIRoutes()
 	s.reviewRoutes()
 	s.autoscaleRoutes()
+	s.metricsRoutes()
 	s.mux.HandleFunc("GET /healthz", ok)
 	s.mux.HandleFunc("GET /livez", ok)
 	s.answer("GET /readyz", s.ready)
