@@ -16,6 +16,18 @@ import (
 type attempt struct {
 	runtime.Container
 	gone *corev1.ContainerStateTerminated // how it ended, if only the status knows; nil if the runtime has it
+	ill  bool                             // it was stopped because of a probe: whatever its exit code, it has failed
+}
+
+// attemptsOf returns the attempts with what is remembered of them.
+func (m *memory) attemptsOf(pod *corev1.Pod, actual runtime.Pod, now time.Time) map[string][]attempt {
+	all := attemptsOf(pod, actual, now)
+	for _, attempts := range all {
+		for i := range attempts {
+			attempts[i].ill = m.ill[attempts[i].ID]
+		}
+	}
+	return all
 }
 
 // attemptsOf returns the attempts of each container of the pod by its name, the newest first.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"workshop/labs/lab"
+	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,14 @@ const (
 	kill            action = "SIGKILL"
 	removeContainer action = "remove container"
 	removePod       action = "remove pod"
+	beginProbe      action = "begin probe"
+	endProbe        action = "end probe"
+	callPreStop     action = "call hook"           // before SIGTERM
+	lastCall        action = "SIGTERM at the last" // to one whose hook has taken all the time that there was
 )
+
+// lastWords is how long a container has after a SIGTERM at the last.
+const lastWords = 2 * time.Second
 
 // step is one thing to do for a pod.
 type step struct {
@@ -37,6 +45,9 @@ type step struct {
 	container *corev1.Container // to start or stop
 	attempt   int               // of the container to start
 	id        string            // of the container to stop or remove
+	why       string            // it is stopped, if the pod is to live
+	asked     asked             // what is asked of the container from now on, or no more
+	since     time.Time         // the container to ask runs
 }
 
 // planner collects the steps for one pod.
@@ -46,14 +57,27 @@ type planner struct {
 	attempts map[string][]attempt
 	memory   *memory
 	now      time.Time
+	ending   bool // the pod is to go, or has run to its end
 	steps    []step
 	again    time.Duration // look again after that if nothing happens before; 0 for never
 }
 
 // plan returns what to do for a pod now, and after how long to look again if nothing happens before.
 func plan(pod *corev1.Pod, actual runtime.Pod, m *memory, now time.Time) (steps []step, again time.Duration) {
-	p := &planner{pod: pod, actual: actual, attempts: attemptsOf(pod, actual, now), memory: m, now: now}
-	p.decide()
+	p := &planner{pod: pod, actual: actual, attempts: m.attemptsOf(pod, actual, now), memory: m, now: now}
+	doom, _ := doomOf(pod, m, now)
+	finished := doom != "" || isEnd(phaseOf(pod, p.attempts))
+	p.ending = finished || pod.DeletionTimestamp != nil
+	if doom == "" || pod.DeletionTimestamp != nil {
+		p.decide()
+	}
+	if finished && pod.DeletionTimestamp == nil {
+		p.end()
+	}
+	if end, limited := deadlineOf(pod); limited {
+		p.lookAfter(end.Sub(now))
+	}
+	p.ask()
 	return p.steps, p.again
 }
 
@@ -91,16 +115,43 @@ func (p *planner) delete() {
 	lab.TODO("02", "planner.delete")
 }
 
-// stop stops a container that has so much time left for that, with SIGTERM, and with SIGKILL when there is none left. Each
-// signal is sent once. It looks again when the time is over.
+// stop stops a container that has so much time left for that: with its hook, if it has one, then SIGTERM, and with SIGKILL
+// when no time is left. Each signal is sent once. It looks again when the time is over.
 func (p *planner) stop(c *corev1.Container, id string, left time.Duration) {
-	switch sent := p.memory.signalled[id].name; {
-	case left <= 0 && sent != kill:
+	sent := p.memory.signalled[id]
+	if sent.name == lastCall {
+		left = sent.at.Add(lastWords).Sub(p.now)
+	}
+	switch {
+	case left <= 0 && sent.name == callPreStop:
+		p.add(step{do: lastCall, container: c, id: id})
+	case left <= 0 && sent.name != kill:
 		p.add(step{do: kill, container: c, id: id})
-	case left > 0 && sent == "":
+	case left <= 0 || p.ending && p.isHeldBack(c.Name):
+	case sent.name == "" && hookOf(containerNamed(p.pod, c.Name), preStop) != nil:
+		p.add(step{do: callPreStop, container: containerNamed(p.pod, c.Name), id: id, asked: asked{id, preStop}})
+	case sent.name == "", sent.name == callPreStop && p.memory.verdicts[asked{id, preStop}] != unknown:
 		p.add(step{do: terminate, container: c, id: id})
 	}
 	p.lookAfter(left)
+}
+
+// stopWithin stops a container that has so much time for that from when it was told, or from now if it was not.
+func (p *planner) stopWithin(c *corev1.Container, id string, grace time.Duration) {
+	told := p.now
+	if sent := p.memory.signalled[id]; sent.name != "" {
+		told = sent.at
+	}
+	p.stop(c, id, told.Add(grace).Sub(p.now))
+}
+
+// end stops what still runs of a pod that is at its end, whoever says so: sidecars, or all.
+func (p *planner) end() {
+	for _, c := range p.actual.Containers {
+		if c.State == runtime.Running {
+			p.stopWithin(&corev1.Container{Name: c.Name}, c.ID, gracePeriod(p.pod))
+		}
+	}
 }
 
 func (p *planner) removeOld() {
@@ -111,8 +162,9 @@ func (p *planner) removeOld() {
 	}
 }
 
-// runAll runs the init containers in their order, and when all are done the others. Init containers that are gone with
-// their sandbox run again in the new one; not if it is only they that somebody has cleared away.
+// runAll runs the init containers in their order, and when all are done the others. Sidecars go on beside them; the next
+// is for when one has started. Init containers that are gone with their sandbox run again in the new one; not if it is only
+// they that somebody has cleared away.
 func (p *planner) runAll() {
 	begun := slices.ContainsFunc(p.pod.Spec.Containers, func(c corev1.Container) bool {
 		last := newest(p.attempts[c.Name])
@@ -121,6 +173,13 @@ func (p *planner) runAll() {
 	for i := range p.pod.Spec.InitContainers {
 		c := &p.pod.Spec.InitContainers[i]
 		last, policy := newest(p.attempts[c.Name]), initRestarts(p.pod)
+		if api.IsSidecar(c) {
+			p.tend(c, corev1.RestartPolicyAlways)
+			if _, started := p.memory.questions(p.pod, c, last); !started && !begun {
+				return
+			}
+			continue
+		}
 		if succeeded(last) {
 			if last.gone == nil || begun {
 				continue
@@ -131,7 +190,7 @@ func (p *planner) runAll() {
 		return
 	}
 	for i := range p.pod.Spec.Containers {
-		p.run(&p.pod.Spec.Containers[i], p.pod.Spec.RestartPolicy)
+		p.tend(&p.pod.Spec.Containers[i], p.pod.Spec.RestartPolicy)
 	}
 }
 
@@ -171,7 +230,7 @@ func initRestarts(pod *corev1.Pod) corev1.RestartPolicy {
 
 // restarts tells whether a container that has exited is to run again.
 func restarts(policy corev1.RestartPolicy, a *attempt) bool {
-	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && a.ExitCode != 0
+	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && (a.ExitCode != 0 || a.ill)
 }
 
 // delayAfter returns how long a container that has exited waits for its next start, from its end.

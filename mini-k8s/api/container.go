@@ -28,6 +28,7 @@ func defaultContainer(c *corev1.Container) {
 			setDefault(&from.FieldRef.APIVersion, "v1")
 		}
 	}
+	defaultProbes(c)
 	if c.Resources.Limits != nil { // a limit without a request is the request as well
 		requests := maps.Clone(c.Resources.Limits)
 		maps.Copy(requests, c.Resources.Requests)

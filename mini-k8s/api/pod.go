@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -108,13 +109,18 @@ func qosClass(s *corev1.PodSpec) corev1.PodQOSClass {
 func checkPodSpec(c *check, s *corev1.PodSpec, path *field.Path) {
 	c.required(path.Child("containers"), len(s.Containers) > 0)
 	seen := map[string]bool{}
+	grace := deref(s.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
 	checkContainers := func(containers []corev1.Container, path *field.Path) {
 		for i := range containers {
 			checkContainer(c, &containers[i], path.Index(i))
+			checkProbes(c, &containers[i], grace, path.Index(i))
 			c.unique(path.Index(i).Child("name"), containers[i].Name, seen)
 		}
 	}
 	checkContainers(s.InitContainers, path.Child("initContainers"))
+	for i := range s.InitContainers {
+		checkInitContainer(c, &s.InitContainers[i], path.Child("initContainers").Index(i))
+	}
 	checkContainers(s.Containers, path.Child("containers"))
 	checkHostPorts(c, s, path.Child("containers"))
 	oneOf(c, path.Child("restartPolicy"), s.RestartPolicy,
@@ -122,6 +128,12 @@ func checkPodSpec(c *check, s *corev1.PodSpec, path *field.Path) {
 	oneOf(c, path.Child("dnsPolicy"), s.DNSPolicy,
 		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
 	atLeast(c, path.Child("terminationGracePeriodSeconds"), 0, s.TerminationGracePeriodSeconds)
+	if deadline := s.ActiveDeadlineSeconds; deadline != nil && (*deadline < 1 || *deadline > math.MaxInt32) {
+		c.invalid(path.Child("activeDeadlineSeconds"), *deadline, validation.InclusiveRangeError(1, math.MaxInt32))
+	}
+	for i, gate := range s.ReadinessGates {
+		c.name(path.Child("readinessGates").Index(i).Child("conditionType"), string(gate.ConditionType), validation.IsQualifiedName)
+	}
 	c.nameIfSet(path.Child("nodeName"), s.NodeName, validation.IsDNS1123Subdomain)
 	c.nameIfSet(path.Child("hostname"), s.Hostname, validation.IsDNS1123Label)
 	c.nameIfSet(path.Child("serviceAccountName"), s.ServiceAccountName, validation.IsDNS1123Subdomain)
@@ -175,6 +187,9 @@ func checkPodUpdate(c *check, s, old *corev1.PodSpec, path *field.Path) {
 			break
 		}
 	}
+	if was, is := old.ActiveDeadlineSeconds, s.ActiveDeadlineSeconds; was != nil && (is == nil || *is > *was) {
+		c.invalid(path.Child("activeDeadlineSeconds"), deref(is, 0), fmt.Sprint("must be less than or equal to previous value ", *was))
+	}
 	allowed := s.DeepCopy()
 	for _, lists := range [][2][]corev1.Container{{allowed.Containers, old.Containers}, {allowed.InitContainers, old.InitContainers}} {
 		for i := range min(len(lists[0]), len(lists[1])) {
@@ -188,22 +203,37 @@ func checkPodUpdate(c *check, s, old *corev1.PodSpec, path *field.Path) {
 	}
 }
 
-// PodRequests returns what the pod asks of a node: the sum of its containers, or an init container's if that is
-// more, for they run one after the other before the rest.
+// IsSidecar tells the init containers that go on beside the pod's containers from those that have to end (KEP-753).
+func IsSidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// PodRequests returns what the pod asks of a node: the sum of its containers and sidecars, or what an init container
+// takes beside the sidecars before it, if that is more, for those run one after the other before the rest.
 func PodRequests(p *corev1.Pod) (cpu, memory resource.Quantity) {
+	return request(p, corev1.ResourceCPU), request(p, corev1.ResourceMemory)
+}
+
+func request(p *corev1.Pod, name corev1.ResourceName) (total resource.Quantity) {
+	var beside, most resource.Quantity
+	for i := range p.Spec.InitContainers {
+		c := &p.Spec.InitContainers[i]
+		taken := beside.DeepCopy()
+		if taken.Add(c.Resources.Requests[name]); IsSidecar(c) {
+			beside = taken
+		}
+		if taken.Cmp(most) > 0 {
+			most = taken
+		}
+	}
+	total = beside
 	for _, c := range p.Spec.Containers {
-		cpu.Add(*c.Resources.Requests.Cpu())
-		memory.Add(*c.Resources.Requests.Memory())
+		total.Add(c.Resources.Requests[name])
 	}
-	for _, c := range p.Spec.InitContainers {
-		if q := c.Resources.Requests.Cpu(); q.Cmp(cpu) > 0 {
-			cpu = *q
-		}
-		if q := c.Resources.Requests.Memory(); q.Cmp(memory) > 0 {
-			memory = *q
-		}
+	if most.Cmp(total) > 0 {
+		return most
 	}
-	return cpu, memory
+	return total
 }
 
 // PodReady reports whether the pod's Ready condition is true.

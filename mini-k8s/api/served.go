@@ -20,14 +20,25 @@ var ServedAlways = slices.Concat(below("", "apiVersion kind status"),
 func servedPodFields(spec string) []string {
 	paths := below(spec, "nodeName nodeSelector schedulerName restartPolicy terminationGracePeriodSeconds hostname subdomain hostNetwork "+
 		"serviceAccountName=default serviceAccount=default automountServiceAccountToken=false enableServiceLinks=false "+
+		"activeDeadlineSeconds readinessGates[*].conditionType "+
 		"dnsPolicy=ClusterFirst|Default hostUsers=true shareProcessNamespace=false setHostnameAsFQDN=false os.name=linux priority=0")
 	paths = append(paths, below(spec+"tolerations[*].", "key operator value effect tolerationSeconds")...)
 	paths = append(paths, below(spec+"containers[*].ports[*].", "name containerPort hostPort hostIP protocol")...)
+	paths = append(paths, spec+"initContainers[*].restartPolicy=Always")
 	for _, list := range []string{"initContainers[*].", "containers[*]."} {
 		paths = append(paths, below(spec+list, "name image imagePullPolicy command args workingDir stdin stdinOnce tty "+
 			"env[*].name env[*].value env[*].valueFrom.fieldRef.fieldPath env[*].valueFrom.fieldRef.apiVersion=v1 "+
 			"resources.limits[cpu] resources.limits[memory] resources.requests[cpu] resources.requests[memory] "+
-			"terminationMessagePath=/dev/termination-log terminationMessagePolicy=File")...)
+			"terminationMessagePath=/dev/termination-log terminationMessagePolicy=File "+
+			"lifecycle.postStart.sleep.seconds lifecycle.preStop.sleep.seconds")...)
+		const handler = "exec.command httpGet.path httpGet.port httpGet.host httpGet.scheme httpGet.httpHeaders[*].name httpGet.httpHeaders[*].value "
+		for _, hook := range []string{"postStart.", "preStop."} {
+			paths = append(paths, below(spec+list+"lifecycle."+hook, handler)...)
+		}
+		for _, probe := range []string{"startupProbe.", "livenessProbe.", "readinessProbe."} {
+			paths = append(paths, below(spec+list+probe, handler+"tcpSocket.port tcpSocket.host initialDelaySeconds timeoutSeconds "+
+				"periodSeconds successThreshold failureThreshold terminationGracePeriodSeconds")...)
+		}
 	}
 	return paths
 }
@@ -101,9 +112,10 @@ func (s served) findOthers(value reflect.Value, path string, found map[string][]
 		}
 	case kind == reflect.Struct:
 		for i := range value.NumField() {
-			name, _, _ := strings.Cut(value.Type().Field(i).Tag.Get("json"), ",")
-			if field := value.Field(i); !field.IsZero() && name != "" {
-				s.findOthers(field, strings.TrimPrefix(path+"."+name, "."), found)
+			in := value.Type().Field(i)
+			name, _, _ := strings.Cut(in.Tag.Get("json"), ",")
+			if field := value.Field(i); !field.IsZero() && (name != "" || in.Anonymous) {
+				s.findOthers(field, strings.Trim(path+"."+name, "."), found)
 			}
 		}
 	}

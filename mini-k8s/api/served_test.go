@@ -18,7 +18,7 @@ func TestWarningsNameWhatNothingActsOn(t *testing.T) {
 		{"all is acted on", ``, `{containers: [{name: c, image: i, resources: {limits: {cpu: 1, memory: 1Gi}}}], nodeSelector: {a: b}}`, nil},
 		{"empty is not set", ``, `{volumes: [], overhead: {}, securityContext: {}, affinity: {}, hostPID: false, priorityClassName: ""}`, nil},
 		{"false is a value where true is the rule", ``, `{hostUsers: false}`, []string{"spec.hostUsers" + only + "true"}},
-		{"zero is a value where nothing is the rule", ``, `{activeDeadlineSeconds: 0}`, []string{"spec.activeDeadlineSeconds" + nothing}},
+		{"zero is a value where nothing is the rule", ``, `{tolerations: [{tolerationSeconds: 0}]}`, []string{"spec.tolerations[*].tolerationSeconds" + nothing}},
 		{"in order", ``, `{volumes: [{name: v}], affinity: {nodeAffinity: {}}, hostIPC: true}`, []string{"spec.affinity" + nothing, "spec.hostIPC" + nothing, "spec.volumes" + nothing}},
 		{"once for all containers", ``, `{containers: [{volumeDevices: [{name: v}]}, {}, {volumeDevices: [{name: w}]}]}`, []string{"spec.containers[*].volumeDevices" + nothing}},
 		{"deep inside", ``, `{containers: [{env: [{name: A, valueFrom: {secretKeyRef: {key: a}}}]}]}`, []string{"spec.containers[*].env[*].valueFrom.secretKeyRef" + nothing}},

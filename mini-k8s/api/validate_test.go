@@ -196,6 +196,8 @@ func TestUpdateMayNotChangeWhatIsImmutable(t *testing.T) {
 	}{
 		{"pod's image", "Pod", pod(spec), pod(`containers: [{name: c, image: other}]`), nil},
 		{"pod's deadline", "Pod", pod(spec), pod(spec + `, activeDeadlineSeconds: 5`), nil},
+		{"pod gets less time", "Pod", pod(spec + `, activeDeadlineSeconds: 9`), pod(spec + `, activeDeadlineSeconds: 5`), nil},
+		{"pod gets more time", "Pod", pod(spec + `, activeDeadlineSeconds: 5`), pod(spec + `, activeDeadlineSeconds: 9`), []string{`spec.activeDeadlineSeconds: Invalid value: 9: must be less than or equal to previous value 5`}},
 		{"pod's toleration", "Pod", pod(spec), pod(spec + `, tolerations: [{key: a}]`), nil},
 		{"pod's image is taken away", "Pod", pod(spec), pod(`containers: [{name: c}]`), []string{`spec.containers[0].image: Required value`}},
 		{"pod's bad toleration", "Pod", pod(spec), pod(spec + `, tolerations: [{}]`), []string{`spec.tolerations[0].operator: Invalid value: ""`}},

@@ -75,6 +75,9 @@ func checkWorkload(c *check, replicas *int32, minReady int32, selector *metav1.L
 	c.add(apivalidation.ValidateAnnotations(template.Annotations, path.Child("template", "metadata", "annotations"))...)
 	checkPodSpec(c, &template.Spec, path.Child("template", "spec"))
 	oneOf(c, path.Child("template", "spec", "restartPolicy"), template.Spec.RestartPolicy, corev1.RestartPolicyAlways)
+	if template.Spec.ActiveDeadlineSeconds != nil {
+		c.add(field.Forbidden(path.Child("template", "spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+	}
 }
 
 func checkStrategy(c *check, s *appsv1.DeploymentStrategy, path *field.Path) {

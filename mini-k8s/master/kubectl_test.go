@@ -377,8 +377,8 @@ func testApplySeveral(k *kubectl) {
 }
 
 func testApplyWarnings(k *kubectl) {
-	const notServed = "Warning: spec.template.spec.containers[*].lifecycle: this field is stored, but nothing acts on it in this version of mini-k8s"
-	unserved := strings.Replace(webDeployment, "name: c,", "name: c, lifecycle: {preStop: {exec: {command: [a]}}},", 1)
+	const notServed = "Warning: spec.template.spec.containers[*].resizePolicy: this field is stored, but nothing acts on it in this version of mini-k8s"
+	unserved := strings.Replace(webDeployment, "name: c,", "name: c, resizePolicy: [{resourceName: cpu, restartPolicy: a}],", 1)
 	k.applies(webDeployment, "deployment.apps/web created", "")
 	k.applies(unserved, "deployment.apps/web configured", notServed)
 	k.applies(unserved, "deployment.apps/web unchanged", "")

@@ -70,6 +70,9 @@ func New(config Config) (*Worker, error) {
 		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
 	}
 	parts := kubelet.Config{Node: w.Node, Address: w.Address, Port: w.Port(), Client: w.Client, Runtime: w.runtime()}
+	if w.Docker == nil {
+		parts.Check = kubelet.AllIsWell
+	}
 	w.node, w.kubelet = kubelet.NewNode(parts, w.isReady), kubelet.New(parts)
 	w.node.Labels = w.Labels
 	return w, nil

@@ -52,6 +52,11 @@ type Runtime interface {
 	RemoveContainer(ctx context.Context, containerID string) error
 	// RemovePod removes all containers of a pod and then its sandbox.
 	RemovePod(ctx context.Context, uid types.UID) error
+	// Exec runs a program in a container that runs, and returns its exit code and what it wrote, or as much of that as
+	// is of use in a message. An error says that it could not be run, or that the context ended before it did.
+	Exec(ctx context.Context, containerID string, command []string) (exitCode int, output []byte, err error)
+	// Usage measures what a container uses now.
+	Usage(ctx context.Context, containerID string) (Usage, error)
 	// Logs copies what the container wrote to out until the end, or with Follow until the container or the
 	// context ends.
 	Logs(ctx context.Context, containerID string, options LogOptions, out io.Writer) error
@@ -114,6 +119,13 @@ const (
 	Running State = "Running"
 	Exited  State = "Exited"
 )
+
+// Usage is what a container uses.
+type Usage struct {
+	At          time.Time
+	CPU         time.Duration // of all CPUs, since it was started
+	MemoryBytes int64         // that the kernel cannot take back
+}
 
 // ContainerSpec is what the kubelet made of a container in a pod's spec: references resolved, variables expanded.
 type ContainerSpec struct {

@@ -3,6 +3,8 @@ package kubelet
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -14,47 +16,127 @@ import (
 
 // statusOf returns the status to report for a pod whose status so far is the one in it.
 func statusOf(pod *corev1.Pod, actual runtime.Pod, m *memory, hostIP string, now time.Time) corev1.PodStatus {
-	attempts := attemptsOf(pod, actual, now)
+	attempts := m.attemptsOf(pod, actual, now)
 	reported := pod.DeepCopy()
 	status := &reported.Status // others have their fields in it
-	status.Phase = phaseOf(pod, attempts)
+	status.Phase, status.Reason, status.Message = phaseOf(pod, attempts), "", ""
+	doom, why := doomOf(pod, m, now)
+	running := slices.ContainsFunc(actual.Containers, func(c runtime.Container) bool { return c.State == runtime.Running })
+	switch { // what is at its end takes no resources any more, so nothing of it may run
+	case doom != "" && !running:
+		status.Phase, status.Reason, status.Message = corev1.PodFailed, doom, why
+	case running && isEnd(status.Phase):
+		status.Phase = corev1.PodRunning
+	}
 	status.HostIP, status.HostIPs = hostIP, []corev1.HostIP{{IP: hostIP}}
-	status.PodIP, status.PodIPs = "", nil
-	if s := actual.Sandbox; s != nil && s.IP != "" {
-		status.PodIP, status.PodIPs = s.IP, []corev1.PodIP{{IP: s.IP}}
+	status.PodIP, status.PodIPs = addressOf(pod, actual.Sandbox, hostIP), nil
+	if status.PodIP != "" {
+		status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}
 	}
 	status.StartTime = cmp.Or(status.StartTime, timeOf(now))
 	status.InitContainerStatuses, status.ContainerStatuses = nil, nil
-	initialized := true
-	for _, c := range pod.Spec.InitContainers {
-		s := containerStatus(c, attempts[c.Name], m.failed[c.Name], initRestarts(pod))
-		s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
-		initialized = initialized && s.Ready
+	if doom != "" && len(attempts) == 0 {
+		setConditions(reported, nil, nil)
+		return *status
+	}
+	var behind, unready []string // init containers that are not done, and containers that are not ready
+	describe := func(c *corev1.Container, policy corev1.RestartPolicy) corev1.ContainerStatus {
+		if doom != "" {
+			policy = corev1.RestartPolicyNever
+		}
+		s, last := containerStatus(*c, attempts[c.Name], m.failed[c.Name], policy), newest(attempts[c.Name])
+		_, *s.Started = m.questions(pod, c, last)
+		if s.Ready = m.ready(pod, c, last); !s.Ready {
+			unready = append(unready, c.Name)
+		}
+		return s
+	}
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		s, done := corev1.ContainerStatus{}, false
+		if api.IsSidecar(c) {
+			s = describe(c, corev1.RestartPolicyAlways)
+			done = *s.Started
+		} else {
+			s = containerStatus(*c, attempts[c.Name], m.failed[c.Name], initRestarts(pod))
+			s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
+			done = s.Ready
+		}
+		if !done {
+			behind = append(behind, c.Name)
+		}
 		status.InitContainerStatuses = append(status.InitContainerStatuses, s)
 	}
-	ready := initialized
-	for _, c := range pod.Spec.Containers {
-		s := containerStatus(c, attempts[c.Name], m.failed[c.Name], pod.Spec.RestartPolicy)
-		if !initialized && s.State.Waiting != nil && s.LastTerminationState.Terminated == nil {
+	for i := range pod.Spec.Containers {
+		s := describe(&pod.Spec.Containers[i], pod.Spec.RestartPolicy)
+		if len(behind) > 0 && s.State.Waiting != nil && s.LastTerminationState.Terminated == nil {
 			s.State.Waiting.Reason = "PodInitializing"
 		}
-		ready = ready && s.Ready
 		status.ContainerStatuses = append(status.ContainerStatuses, s)
 	}
-	setCondition := func(kind corev1.PodConditionType, holds bool, reason string) {
-		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue}
-		if !holds {
-			c.Status, c.Reason = corev1.ConditionFalse, reason
-		}
-		if status.Phase == corev1.PodSucceeded {
-			c.Reason = "PodCompleted"
-		}
-		api.SetPodCondition(reported, c)
-	}
-	setCondition(corev1.PodInitialized, initialized, "ContainersNotInitialized")
-	setCondition(corev1.PodReady, ready, "ContainersNotReady")
-	setCondition(corev1.ContainersReady, ready, "ContainersNotReady")
+	setConditions(reported, behind, unready)
 	return *status
+}
+
+// setConditions says in the pod's conditions which of its containers are behind and not ready.
+func setConditions(pod *corev1.Pod, behind, unready []string) {
+	phase := pod.Status.Phase
+	set := func(kind corev1.PodConditionType, reason, message string) {
+		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue}
+		if reason != "" {
+			c.Status, c.Reason, c.Message = corev1.ConditionFalse, reason, message
+		}
+		if phase == corev1.PodSucceeded {
+			c.Reason, c.Message = "PodCompleted", ""
+		}
+		api.SetPodCondition(pod, c)
+	}
+	because := func(reason, message string, names []string) (string, string) {
+		if len(names) == 0 {
+			return "", ""
+		}
+		return reason, message + ": [" + strings.Join(names, " ") + "]"
+	}
+	initialized, incomplete := because("ContainersNotInitialized", "containers with incomplete status", behind)
+	set(corev1.PodInitialized, initialized, incomplete)
+	reason, message := because("ContainersNotReady", "containers with unready status", unready)
+	if phase == corev1.PodFailed {
+		reason, message = "PodFailed", ""
+	}
+	set(corev1.ContainersReady, reason, message)
+	if missing := missingGates(pod); reason == "" && missing != "" {
+		reason, message = "ReadinessGatesNotReady", missing
+	}
+	set(corev1.PodReady, reason, message)
+}
+
+// missingGates says which conditions, that others set and that the pod's readiness waits for, do not hold.
+func missingGates(pod *corev1.Pod) string {
+	var missing []string
+	for _, gate := range pod.Spec.ReadinessGates {
+		i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == gate.ConditionType })
+		if i < 0 {
+			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", gate.ConditionType))
+		} else if now := pod.Status.Conditions[i].Status; now != corev1.ConditionTrue {
+			missing = append(missing, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", gate.ConditionType, now))
+		}
+	}
+	return strings.Join(missing, ", ")
+}
+
+// addressOf returns where a pod is reached. On the node's own network that is where the node is.
+func addressOf(pod *corev1.Pod, sandbox *runtime.Sandbox, hostIP string) string {
+	switch {
+	case sandbox == nil || !sandbox.Running:
+		return ""
+	case pod.Spec.HostNetwork:
+		return hostIP
+	}
+	return sandbox.IP
+}
+
+func isEnd(phase corev1.PodPhase) bool {
+	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
 }
 
 // phaseOf sums a pod up.
@@ -66,7 +148,7 @@ func statusOf(pod *corev1.Pod, actual runtime.Pod, m *memory, hostIP string, now
 func phaseOf(pod *corev1.Pod, attempts map[string][]attempt) corev1.PodPhase {
 	for _, c := range pod.Spec.InitContainers {
 		last := newest(attempts[c.Name])
-		if succeeded(last) {
+		if succeeded(last) || api.IsSidecar(&c) && last != nil && last.State != runtime.Created {
 			continue
 		}
 		if last != nil && last.State == runtime.Exited && !restarts(initRestarts(pod), last) {
@@ -96,7 +178,7 @@ func phaseOf(pod *corev1.Pod, attempts map[string][]attempt) corev1.PodPhase {
 // containerStatus describes a container by its newest attempt and the one before.
 //
 //  1. Waiting, if there is none or it was never started.
-//  2. Running, and then ready as well.
+//  2. Running. Whether it is ready is for its probes to say.
 //  3. Terminated, if it has exited. If it is to restart that is its last state already, and while it has to wait for
 //     that, because of a delay or a failure, it is Waiting: CrashLoopBackOff.
 func containerStatus(c corev1.Container, attempts []attempt, f failure, policy corev1.RestartPolicy) corev1.ContainerStatus {
@@ -115,7 +197,6 @@ func containerStatus(c corev1.Container, attempts []attempt, f failure, policy c
 		s.State.Waiting = waiting(f, "ContainerCreating", "")
 	case runtime.Running:
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: *timeOf(last.StartedAt)}
-		s.Ready, *s.Started = true, true
 	case runtime.Exited:
 		s.State.Terminated = terminated(last)
 		if !restarts(policy, last) {

@@ -1,8 +1,11 @@
 // Hello is the program that the workshop deploys: a web server that says which pod answered.
 //
-//	hello              serve on $PORT (8080); GET / tells pod, node and version, GET /healthz is 200
+//	hello              serve on $PORT (8080), after $DELAY (0s); GET / tells pod, node and version, GET /healthz is 200,
+//	                   or 503 from a POST /ill until a POST /well: for probes to find
 //	hello exit N       end at once with that code: a crash loop in one line
 //	hello sleep [N]    run N seconds, or until it is told to end
+//	hello stay         run, whatever it is told: only SIGKILL ends it
+//	hello eat N        take N MiB of memory, and keep it
 //	hello log N        write N lines to standard output and as many to standard error, then end
 //	hello cat          write what it reads, and how much that was to standard error
 //	hello size         write the size of its terminal, and again whenever it changes, until it is told to end
@@ -10,6 +13,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,7 +24,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,6 +52,14 @@ func main() {
 			time.AfterFunc(time.Duration(number)*time.Second, stop)
 		}
 		<-ctx.Done()
+	case "stay":
+		for {
+			time.Sleep(time.Hour)
+		}
+	case "eat":
+		meal := bytes.Repeat([]byte{1}, number<<20) // it is not taken before something is in it
+		<-ctx.Done()
+		runtime.KeepAlive(meal)
 	case "log":
 		for i := range number {
 			fmt.Fprintln(os.Stdout, "line", i+1)
@@ -60,7 +74,7 @@ func main() {
 	case "get":
 		err = get(args[1])
 	default:
-		err = fmt.Errorf("hello knows exit, sleep, log, cat, size and get, not %q", args[0])
+		err = fmt.Errorf("hello knows exit, sleep, stay, eat, log, cat, size and get, not %q", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
@@ -74,6 +88,11 @@ const leave = time.Second
 
 // serve answers until a while after the context ends, then finishes the requests that it has.
 func serve(ctx context.Context) error {
+	delay, err := time.ParseDuration(cmp.Or(os.Getenv("DELAY"), "0s"))
+	if err != nil {
+		return fmt.Errorf("DELAY: %w", err)
+	}
+	time.Sleep(delay)
 	// First of all: a pod without a readiness probe gets requests as soon as it runs.
 	port, err := net.Listen("tcp", ":"+cmp.Or(os.Getenv("PORT"), "8080"))
 	if err != nil {
@@ -89,7 +108,16 @@ func serve(ctx context.Context) error {
 		log.Printf("%s %s from %s", r.Method, r.URL.Path, r.RemoteAddr)
 		io.WriteString(w, greeting)
 	})
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })
+	var ill atomic.Bool
+	mux.HandleFunc("POST /ill", func(http.ResponseWriter, *http.Request) { ill.Store(true) })
+	mux.HandleFunc("POST /well", func(http.ResponseWriter, *http.Request) { ill.Store(false) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if ill.Load() {
+			http.Error(w, "ill", http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "ok\n")
+	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 
 	drained := make(chan error, 1)

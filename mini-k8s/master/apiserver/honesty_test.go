@@ -48,8 +48,11 @@ var plain = map[string]string{
 	"Lease":                   `{metadata: {name: x}}`,
 }
 
-const plainPods = `initContainers: [{name: i, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 81}]}], containers: [{name: c, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 80}]}],
+const plainPods = `initContainers: [{name: i, restartPolicy: Always, CONTAINER, ports: [{containerPort: 81}]}], containers: [{name: c, CONTAINER, ports: [{containerPort: 80}]}],
 	tolerations: [{key: k, operator: Exists, effect: NoExecute}]`
+
+const plainContainer = `image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], lifecycle: {postStart: {httpGet: {port: 80}}, preStop: {httpGet: {port: 80}}},
+	startupProbe: {httpGet: {port: 80}}, livenessProbe: {httpGet: {port: 80}}, readinessProbe: {httpGet: {port: 80}}`
 
 // elsewhere says of fields that are served, and that no component selects by their names, what it is that they do.
 // A path stands for all below it, without its kind for those of all kinds.
@@ -259,7 +262,7 @@ func (f *fields) mentioned(a answer, name string) string {
 // send creates a plain object of the kind that has something more at the path: the value, or whatever its type allows.
 func (f *fields) send(path, value string) answer {
 	object := f.kind.New()
-	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(plain[f.kind.Kind], "PODS", plainPods)), object); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(strings.NewReplacer("PODS", strings.ReplaceAll(plainPods, "CONTAINER", plainContainer)).Replace(plain[f.kind.Kind])), object); err != nil {
 		f.t.Fatalf("the plain %s: %v", f.kind.Kind, err)
 	}
 	object.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "x", UID: "x"}})
@@ -329,12 +332,26 @@ func setField(t *testing.T, at reflect.Value, path []string, value string) {
 			set(t, at.Field(i), nil, value)
 			return
 		case name == "" && at.Type().Field(i).Type.Kind() == reflect.Struct:
+			if _, inside := jsonField(at.Type().Field(i).Type, path[0]); inside {
+				setField(t, at.Field(i), path, value)
+				return
+			}
 		case name == strings.TrimSuffix(path[0], "[*]"):
 			set(t, at.Field(i), path[1:], value)
 			return
 		}
 	}
 	t.Fatalf("%s has no field %v", at.Type(), path)
+}
+
+// jsonField finds the field of a struct that has this name in JSON.
+func jsonField(in reflect.Type, name string) (reflect.StructField, bool) {
+	for field := range in.Fields() {
+		if called, _, _ := strings.Cut(field.Tag.Get("json"), ","); called == strings.TrimSuffix(name, "[*]") {
+			return field, true
+		}
+	}
+	return reflect.StructField{}, false
 }
 
 // fieldsInUse returns the fields of the API's types that the components select, by type and name, each with a package

@@ -177,6 +177,13 @@ func TestDiscoverySaysWhatTheTableSays(t *testing.T) {
 		}
 		delete(served, "/apis/"+review)
 	}
+	for _, kind := range api.Measured {
+		name := strings.TrimSuffix(kind.Path("", "", ""), "/"+kind.Resource) + " " + kind.Resource
+		if resource := served[name]; resource.Kind != kind.Kind || resource.Namespaced != kind.Namespaced || !slices.Equal(resource.Verbs, []string{"get", "list"}) {
+			t.Errorf("%s: %+v", name, resource)
+		}
+		delete(served, name)
+	}
 	for name := range served {
 		t.Errorf("%s is not in the table", name)
 	}

@@ -95,6 +95,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 func (s *Server) routes() {
 	discovery.Routes(s.mux, s.resources)
 	s.autoscaleRoutes()
+	s.metricsRoutes()
 	s.mux.HandleFunc("GET /healthz", ok)
 	s.mux.HandleFunc("GET /livez", ok)
 	s.answer("GET /readyz", s.ready)

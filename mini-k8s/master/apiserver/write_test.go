@@ -390,9 +390,9 @@ func TestUnknownFieldsOfAPatchAreNamed(t *testing.T) {
 }
 
 func TestUnservedFieldsAreWarnedAboutWhereTheyAreSet(t *testing.T) {
-	const path = "spec.template.spec.containers[*].lifecycle"
+	const path = "spec.template.spec.containers[*].resizePolicy"
 	w := newWorld(t)
-	unserved := strings.Replace(deployment("web", ""), `"name":"c"`, `"name":"c","lifecycle":{"preStop":{"exec":{"command":["a"]}}}`, 1)
+	unserved := strings.Replace(deployment("web", ""), `"name":"c"`, `"name":"c","resizePolicy":[{"resourceName":"cpu","restartPolicy":"a"}]`, 1)
 	if unserved == deployment("web", "") {
 		t.Fatal("the test's manifest has changed")
 	}
@@ -408,10 +408,10 @@ func TestUnservedFieldsAreWarnedAboutWhereTheyAreSet(t *testing.T) {
 	checkWarnings(t, w.put(deployments+"/web/status", unserved).ok())
 	checkWarnings(t, w.patch("merge", deployments+"/web", `{"spec":{"replicas":2}}`).ok())
 	checkWarnings(t, w.patch("merge", deployments+"/web/scale", `{"spec":{"replicas":3}}`).ok())
-	checkWarnings(t, strategic(`{"name":"c","lifecycle":{"preStop":{"exec":{"command":["a"]}}}}`), warning)
+	checkWarnings(t, strategic(`{"name":"c","resizePolicy":[{"resourceName":"cpu","restartPolicy":"a"}]}`), warning)
 	checkWarnings(t, strategic(`{"name":"d","image":"j"}`))
-	checkWarnings(t, strategic(`{"name":"c","lifecycle":{"preStop":{"exec":{"command":["b"]}}}}`), warning)
-	checkWarnings(t, strategic(`{"name":"c","lifecycle":null}`))
+	checkWarnings(t, strategic(`{"name":"c","resizePolicy":[{"resourceName":"cpu","restartPolicy":"b"}]}`), warning)
+	checkWarnings(t, strategic(`{"name":"c","resizePolicy":null}`))
 }
 
 func TestWarningsAreBounded(t *testing.T) {

@@ -40,6 +40,7 @@ type Config struct {
 	Port    int32  // of the kubelet's own server, see Handler
 	Client  *client.Client
 	Runtime runtime.Runtime
+	Check   Check // how probes and hooks ask containers; nil for really asking
 }
 
 // Kubelet runs the pods of a node.
@@ -50,6 +51,10 @@ type Kubelet struct {
 	client client.Resource[*corev1.Pod]
 	queue  *control.Queue
 	memory sync.Map // of types.UID to *memory
+
+	admission admission
+	samples   samples
+	probing   sync.WaitGroup // the probers
 }
 
 // New returns a kubelet that does nothing until Run.
@@ -61,12 +66,21 @@ func New(config Config) *Kubelet {
 		pods:  control.NewInformer(pods, client.Selection{Fields: "spec.nodeName=" + config.Node}),
 		queue: control.NewQueue("kubelet"),
 	}
+	if k.Check == nil {
+		k.Check = k.askContainer
+	}
 	k.pods.Index("uid", func(p *corev1.Pod) []string { return []string{string(p.UID)} })
 	return k
 }
 
 // Run runs the node's pods until the context ends. The containers stay.
 func (k *Kubelet) Run(ctx context.Context) error {
+	defer k.probing.Wait() // they end with the context of the look that has begun with them
+	machine, err := k.Runtime.Machine(ctx)
+	if err != nil {
+		return err
+	}
+	k.admission.open(roomOf(machine))
 	return control.Run(ctx,
 		control.Component{Name: "pods", Run: k.pods.Run},
 		control.Component{Name: "events", Run: k.events.Run},

@@ -78,6 +78,7 @@ type kubeletBench struct {
 	*mastertest.Bench
 	t       *testing.T
 	runtime *breakable
+	oracle  oracle
 	kubelet *Kubelet
 	stop    func()
 }
@@ -96,7 +97,7 @@ func withKubelet(t *testing.T, test func(t *testing.T, b *kubeletBench)) {
 // start starts a kubelet that knows nothing of those before it.
 func (b *kubeletBench) start() {
 	b.t.Helper()
-	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime})
+	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime, Check: b.oracle.check})
 	b.stop = b.Start(b.kubelet.Run)
 }
 

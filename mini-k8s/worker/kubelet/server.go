@@ -11,11 +11,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Handler serves what the API server asks of a node for its clients: what containers write, and connections to them. Who
-// may ask is decided by allowed, from the client's certificate.
+// Handler serves what the API server asks of a node for its clients: what containers write and use, and connections to
+// them. Who may ask is decided by allowed, from the client's certificate.
 func (k *Kubelet) Handler(allowed func(*http.Request) bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", k.serveLogs)
+	mux.HandleFunc("GET /usage", k.serveUsage)
 	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", k.serveExec)
 	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", k.serveAttach)
 	mux.HandleFunc("/portForward/{namespace}/{pod}", k.servePortForward)

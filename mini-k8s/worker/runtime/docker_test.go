@@ -331,3 +331,34 @@ func (l *line) cut() {
 		conn.Close()
 	}
 }
+
+func TestDockerRunsProgramsInContainers(t *testing.T) {
+	r := newDocker(t, dockerOrSkip(t))
+	pod := newPod(t, r)
+	id := mustStart(t, r, mustStartSandbox(t, r, pod), pod, "web", 0)
+	run := func(ctx context.Context, args ...string) (int, string, error) {
+		var output bytes.Buffer
+		code, err := r.Exec(ctx, id, args, Streams{Stdout: &output, Stderr: &output})
+		return code, output.String(), err
+	}
+	if code, _, err := run(t.Context(), "/hello", "exit", "3"); code != 3 || err != nil {
+		t.Errorf("a program that ends with 3: code %d, error %v", code, err)
+	}
+	if code, output, err := run(t.Context(), "/hello", "log", "1"); code != 0 || err != nil || !strings.Contains(output, "line 1\n") || !strings.Contains(output, "error line 1\n") {
+		t.Errorf("a program that writes to both streams: code %d, error %v, output %q", code, err, output)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, _, err := run(ctx, "/hello", "sleep"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a program that hangs: error %v", err)
+	}
+	if code, _, err := run(t.Context(), "/no-such-program"); code == 0 && err == nil {
+		t.Error("a program that is not there succeeded")
+	}
+	if err := r.RemoveContainer(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(t.Context(), "/hello", "exit", "0"); err == nil || !strings.Contains(err.Error(), "/hello") {
+		t.Errorf("in a container that is gone: error %v", err)
+	}
+}

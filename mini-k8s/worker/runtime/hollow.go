@@ -245,6 +245,9 @@ func (h *Hollow) RemovePod(_ context.Context, uid types.UID) error {
 	return nil
 }
 
+// Usage is nothing.
+func (h *Hollow) Usage(context.Context, string) (Usage, error) { return Usage{At: time.Now()}, nil }
+
 // Logs has one line to show, and nothing to follow.
 func (h *Hollow) Logs(_ context.Context, _ string, options LogOptions, out io.Writer) error {
 	if options.Tail != nil && *options.Tail == 0 {

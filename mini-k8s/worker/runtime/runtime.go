@@ -52,11 +52,13 @@ type Runtime interface {
 	RemoveContainer(ctx context.Context, containerID string) error
 	// RemovePod removes all containers of a pod and then its sandbox.
 	RemovePod(ctx context.Context, uid types.UID) error
+	// Usage measures what a container uses now.
+	Usage(ctx context.Context, containerID string) (Usage, error)
 	// Logs copies what the container wrote to out until the end, or with Follow until the container or the
 	// context ends.
 	Logs(ctx context.Context, containerID string, options LogOptions, out io.Writer) error
 
-	// Exec runs a command in a container that runs, until its output ends, and returns its exit code.
+	// Exec runs a command in a container that runs, until it ends, and returns its exit code.
 	Exec(ctx context.Context, containerID string, command []string, streams Streams) (code int, err error)
 	// Attach joins the program of a container that runs, until its output ends. If the context ends before, the program goes
 	// on, here and in Exec.
@@ -114,6 +116,13 @@ const (
 	Running State = "Running"
 	Exited  State = "Exited"
 )
+
+// Usage is what a container uses.
+type Usage struct {
+	At          time.Time
+	CPU         time.Duration // of all CPUs, since it was started
+	MemoryBytes int64         // that the kernel cannot take back
+}
 
 // ContainerSpec is what the kubelet made of a container in a pod's spec: references resolved, variables expanded.
 type ContainerSpec struct {

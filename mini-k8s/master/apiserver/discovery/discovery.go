@@ -74,7 +74,7 @@ func (d document) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 }
 
 // all are the kinds that clients find: also those that are out of scope, so that who asks for one is told what to do instead.
-var all = slices.Concat(api.Kinds, api.OutOfScope, api.Reviews)
+var all = slices.Concat(api.Kinds, api.OutOfScope, api.Reviews, api.Measured)
 
 func kinds(gv schema.GroupVersion) []*api.Kind {
 	return slices.DeleteFunc(slices.Clone(all), func(k *api.Kind) bool { return k.GroupVersion() != gv })
@@ -118,6 +118,8 @@ func resourcesOf(gv schema.GroupVersion, subresource func(string) Subresource) m
 			resource.Verbs = metav1.Verbs{} // who asks for the kind finds it, but it is not listed
 		case slices.Contains(api.Reviews, kind):
 			resource.Verbs, parts = metav1.Verbs{"create"}, nil // it is never stored
+		case slices.Contains(api.Measured, kind):
+			resource.Verbs = metav1.Verbs{"get", "list"}
 		case kind.Namespaced:
 			resource.Verbs = slices.Concat(verbs, metav1.Verbs{"deletecollection"})
 		}

@@ -30,7 +30,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 const (
@@ -157,17 +156,17 @@ func (c *Controller) podsOf(namespace string, selector labels.Selector) (pods []
 }
 
 // usage asks how busy the pods are, by their names. Those of which nobody knows are not there.
-func (c *Controller) usage(ctx context.Context, namespace string, selector labels.Selector) (map[string]metricsv1beta1.PodMetrics, error) {
+func (c *Controller) usage(ctx context.Context, namespace string, selector labels.Selector) (map[string]api.Metrics, error) {
 	answer, _, err := c.client.Do(ctx, client.Request{Method: http.MethodGet, Path: "/apis/metrics.k8s.io/v1beta1/namespaces/" + namespace + "/pods",
 		Query: url.Values{"labelSelector": {selector.String()}}})
 	if err != nil {
 		return nil, fmt.Errorf("unable to get metrics from resource metrics API: %w", err)
 	}
-	var list metricsv1beta1.PodMetricsList
+	var list struct{ Items []api.Metrics }
 	if err := json.Unmarshal(answer, &list); err != nil {
 		return nil, fmt.Errorf("read the pods' metrics: %w", err)
 	}
-	known := map[string]metricsv1beta1.PodMetrics{}
+	known := map[string]api.Metrics{}
 	for _, m := range list.Items {
 		known[m.Name] = m
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/master/controllers/deployment"
 	"workshop/mini-k8s/master/controllers/replicaset"
@@ -22,7 +23,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 // load is the work that all pods share, in thousandths of a CPU. Below 0 there are no metrics.
@@ -53,10 +53,12 @@ func start(t *testing.T, bench *mastertest.Bench, replicas int32, change func(*a
 				ready = append(ready, p)
 			}
 		}
-		list := metricsv1beta1.PodMetricsList{}
+		list := struct {
+			Items []api.Metrics `json:"items"`
+		}{}
 		for _, p := range ready {
-			list.Items = append(list.Items, metricsv1beta1.PodMetrics{ObjectMeta: metav1.ObjectMeta{Name: p.Name}, Timestamp: metav1.Now(),
-				Containers: []metricsv1beta1.ContainerMetrics{{Usage: corev1.ResourceList{
+			list.Items = append(list.Items, api.Metrics{ObjectMeta: metav1.ObjectMeta{Name: p.Name}, Timestamp: metav1.Now(),
+				Containers: []api.ContainerMetrics{{Usage: corev1.ResourceList{
 					corev1.ResourceCPU: *resource.NewMilliQuantity(l.Load()/int64(len(ready)), resource.DecimalSI)}}}})
 		}
 		data, err := json.Marshal(list)

@@ -13,7 +13,6 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 const (
@@ -28,8 +27,8 @@ const (
 // sample is what is known of the target's pods.
 type sample struct {
 	pods    []*corev1.Pod
-	usage   map[string]metricsv1beta1.PodMetrics // by the pods' names
-	failure error                                // why there is no usage
+	usage   map[string]api.Metrics // by the pods' names
+	failure error                  // why there is no usage
 	now     time.Time
 }
 

@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/master/mastertest"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -35,7 +35,7 @@ func cpu(target string) *autoscalingv2.ResourceMetricSource {
 // pods returns a sample of pods that each ask for 100m, in so many words: what each uses, such as "80m", or what is
 // the matter with it.
 func pods(words string) sample {
-	s := sample{now: now, usage: map[string]metricsv1beta1.PodMetrics{}}
+	s := sample{now: now, usage: map[string]api.Metrics{}}
 	for i, word := range strings.Fields(words) {
 		name := fmt.Sprint("p", i)
 		ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
@@ -71,8 +71,8 @@ func pods(words string) sample {
 		}
 		p.Status.Conditions = []corev1.PodCondition{ready}
 		if use != "?" {
-			s.usage[name] = metricsv1beta1.PodMetrics{Timestamp: ago(0), Window: metav1.Duration{Duration: 10 * time.Second},
-				Containers: []metricsv1beta1.ContainerMetrics{{Usage: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(use)}}}}
+			s.usage[name] = api.Metrics{Timestamp: ago(0), Window: metav1.Duration{Duration: 10 * time.Second},
+				Containers: []api.ContainerMetrics{{Usage: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(use)}}}}
 		}
 		s.pods = append(s.pods, p)
 	}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"net"
 	"slices"
 	"strings"
 
@@ -26,6 +27,9 @@ func subsetsOf(service *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSub
 		}
 		if !usable(pod) && !service.Spec.PublishNotReadyAddresses {
 			continue
+		}
+		if ip := net.ParseIP(pod.Status.PodIP); ip.IsLoopback() {
+			continue // of a pod on the network of a node that others do not reach: to them it would mean themselves
 		}
 		ports := portsOf(service, pod)
 		if len(ports) == 0 && len(service.Spec.Ports) > 0 {

@@ -1,0 +1,100 @@
+package kubelet
+
+// What the containers use of the node. Nothing is measured before somebody asks.
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/worker/runtime"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// window is the least time over which the use of CPUs is averaged.
+const window = 10 * time.Second
+
+// samples remembers how much CPU time containers had used when somebody asked, for the next who does.
+type samples struct {
+	mu  sync.Mutex         // guards all below
+	two map[string]between // by the container's ID
+}
+
+// between are two samples of a container: what it uses now is averaged from the older one on.
+type between struct{ older, newer runtime.Usage }
+
+// averaged returns the average use of CPUs, and the samples for the next one. The first is averaged from the start.
+func (b between) averaged(now runtime.Usage) (cpus float64, next between) {
+	if now.At.Sub(b.newer.At) >= window {
+		b.older, b.newer = b.newer, now
+	}
+	if took := now.At.Sub(b.older.At); took > 0 {
+		cpus = (now.CPU - b.older.CPU).Seconds() / took.Seconds()
+	}
+	return max(0, cpus), b
+}
+
+// serveUsage answers with what each container of the node uses now.
+func (k *Kubelet) serveUsage(w http.ResponseWriter, r *http.Request) {
+	pods, err := k.Runtime.Pods(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	var asking sync.WaitGroup
+	var mu sync.Mutex // guards all below
+	measured, next := map[string][]api.ContainerMetrics{}, map[string]between{}
+	for _, pod := range pods {
+		for _, c := range pod.Containers {
+			if c.State != runtime.Running {
+				continue
+			}
+			asking.Go(func() {
+				usage, err := k.Runtime.Usage(r.Context(), c.ID)
+				if err != nil {
+					slog.Debug("cannot measure a container", "pod", pod.Namespace+"/"+pod.Name, "container", c.Name, "reason", err) // it may just have ended
+					return
+				}
+				cpus, two := k.samples.averaged(c, usage)
+				mu.Lock()
+				defer mu.Unlock()
+				next[c.ID] = two
+				measured[string(pod.UID)] = append(measured[string(pod.UID)], api.ContainerMetrics{Name: c.Name, Usage: corev1.ResourceList{
+					corev1.ResourceCPU:    *resource.NewScaledQuantity(int64(cpus*1e9), resource.Nano),
+					corev1.ResourceMemory: *resource.NewQuantity(usage.MemoryBytes, resource.BinarySI)}})
+			})
+		}
+	}
+	asking.Wait()
+	k.samples.replace(next)
+	for _, containers := range measured {
+		slices.SortFunc(containers, func(a, b api.ContainerMetrics) int { return strings.Compare(a.Name, b.Name) })
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(api.NodeUsage{Timestamp: metav1.Now(), Window: metav1.Duration{Duration: window}, Pods: measured})
+}
+
+func (s *samples) averaged(c runtime.Container, now runtime.Usage) (cpus float64, next between) {
+	s.mu.Lock()
+	before, known := s.two[c.ID]
+	s.mu.Unlock()
+	if !known {
+		before.older.At, before.newer.At = c.StartedAt, c.StartedAt
+	}
+	return before.averaged(now)
+}
+
+// replace forgets containers that are gone.
+func (s *samples) replace(two map[string]between) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.two = two
+}
