@@ -45,6 +45,7 @@ if [ "$want" = docker ]; then
   need iptables iptables "lets packets pass between the nodes' bridges"
   need nft nftables "the rules for packets that leave the cluster"
   need ip iproute2 "shows which addresses are taken"
+  [ -e /proc/sys/net/bridge ] || need modprobe kmod "loads br_netfilter, for services whose pods are on the client's node"
 fi
 
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }

@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"workshop/mini-k8s/control"
@@ -112,14 +111,9 @@ func (s *Server) learn(ctx context.Context) error {
 }
 
 func serve(ctx context.Context, server *dns.Server) error {
-	var started sync.WaitGroup
-	started.Add(1)
-	server.NotifyStartedFunc = started.Done
-	stop := context.AfterFunc(ctx, func() {
-		started.Wait() // a server that has not started cannot be shut down
-		server.Shutdown()
-	})
-	defer stop()
+	server.NotifyStartedFunc = func() { // one that has not started cannot be shut down
+		context.AfterFunc(ctx, func() { server.Shutdown() })
+	}
 	if err := server.ActivateAndServe(); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve DNS at %s: %w", server.Addr, err)
 	}
