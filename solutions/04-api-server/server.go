@@ -1,7 +1,7 @@
 // Package apiserver serves the Kubernetes REST API over a store: one set of handlers for all kinds of the table in
 // package api. What they need besides has packages of its own below this one: who calls and what they may (access), what
-// clients send (bodies) and how much of it at a time (bounds), which kinds there are (discovery), the addresses of services
-// (addresses), and the lives of objects (history).
+// clients send (bodies) and how much of it at a time (bounds), which kinds there are (discovery), how objects go
+// (deletion), the addresses of services (addresses), and the lives of objects (history).
 //
 // Invariants:
 //  1. Nothing but this package and those below it touches the store.

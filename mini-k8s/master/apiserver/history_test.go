@@ -345,6 +345,9 @@ func TestListAsOfAnEarlierRevision(t *testing.T) {
 	if table := w.call("admin", "GET", configMaps+exact, "", asTable).object(); len(table.Rows) != 2 || table.ResourceVersion != then {
 		t.Errorf("as a table: %+v", table)
 	}
+	if list := w.call("admin", "GET", configMaps+exact, "", asMetadata).object(); list.names() != "a b" || list.ResourceVersion != then {
+		t.Errorf("as metadata: %q at %s", list.names(), list.ResourceVersion)
+	}
 	w.compact(then)
 	if got := w.get(configMaps + exact).object().names(); got != "a b" {
 		t.Errorf("after the compaction up to there: %q", got)

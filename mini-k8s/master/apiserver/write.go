@@ -11,6 +11,7 @@ import (
 	"workshop/mini-k8s/master/apiserver/access"
 	"workshop/mini-k8s/master/apiserver/addresses"
 	"workshop/mini-k8s/master/apiserver/bodies"
+	"workshop/mini-k8s/master/apiserver/deletion"
 	"workshop/mini-k8s/master/store"
 
 	corev1 "k8s.io/api/core/v1"
@@ -161,7 +162,7 @@ func (s *Server) remove(w http.ResponseWriter, r *request, options metav1.Delete
 				return nil, err
 			}
 		}
-		return object, markDeleted(object, options)
+		return object, deletion.Begin(object, options)
 	})
 }
 
@@ -212,7 +213,7 @@ func (s *Server) save(r *request, object api.Object, old store.Object) (saved st
 	if !ok {
 		return s.write(r.Context(), r, object, old)
 	}
-	change := addresses.Change{Service: service, Old: old, Deletes: deletable(service), DryRun: r.dryRun, Who: r.manager()}
+	change := addresses.Change{Service: service, Old: old, Deletes: deletion.Done(service), DryRun: r.dryRun, Who: r.manager()}
 	err = s.addresses.Write(r.Context(), change, func(ctx context.Context) (err error) {
 		saved, err = s.write(ctx, r, object, old)
 		return err
@@ -247,7 +248,7 @@ func (s *Server) write(ctx context.Context, r *request, object api.Object, old s
 		if _, found := s.Store.Get(ctx, old.Key); old.Revision == 0 && found == nil {
 			err = store.ErrExists
 		}
-	case deletable(object):
+	case deletion.Done(object):
 		saved.Revision, err = s.Store.Delete(ctx, old.Key, old.Revision, who)
 	case bytes.Equal(value, old.Value):
 	case old.Revision == 0:
