@@ -22,7 +22,7 @@ func TestUseOfCPUsIsAveragedOverAWhile(t *testing.T) {
 	}{
 		{at(2, time.Second), .5},         // as long as it is young, since its start
 		{at(100, 50*time.Second), .5},    // also when it is asked for the first time
-		{at(101, 51*time.Second), .505},   // too soon after that for another beginning
+		{at(101, 51*time.Second), .505},  // too soon after that for another beginning
 		{at(120, 70*time.Second), 1},     // since the last one
 		{at(120.001, 70*time.Second), 1}, // whoever else asks changes nothing
 		{at(140, 70*time.Second), 0},     // idle
