@@ -14,7 +14,8 @@ import (
 )
 
 // firstPause is how soon a container that was not ready at once is asked again. From there on the pauses double up to the
-// probe's period: a server that takes half a second to listen need not wait ten for its first request.
+// probe's period: a server that takes half a second to listen need not wait ten for its first request. What is asked in its
+// first second goes untold.
 const firstPause = 125 * time.Millisecond
 
 // prober asks one question until its verdict is final or its context ends.
@@ -54,7 +55,7 @@ func (k *Kubelet) probe(ctx context.Context, about Container, s step, p *corev1.
 		pause = firstPause
 	}
 	for answers := (tally{}); ctx.Err() == nil; {
-		next := time.Now().Add(pause)
+		start := time.Now()
 		failure, err := k.check(ctx, p, about)
 		switch {
 		case ctx.Err() != nil:
@@ -62,7 +63,7 @@ func (k *Kubelet) probe(ctx context.Context, about Container, s step, p *corev1.
 		case err != nil: // nobody knows how it is: that is no reason to change anything
 			k.events.Warning(about.Pod, "Unhealthy", "%s errored: %v", kind, err)
 		default:
-			if failure != "" {
+			if failure != "" && pause >= min(period, time.Second) {
 				k.events.Warning(about.Pod, "Unhealthy", "%s failed: %s", kind, failure)
 			}
 			before := answers.verdict
@@ -74,10 +75,11 @@ func (k *Kubelet) probe(ctx context.Context, about Container, s step, p *corev1.
 		if kind != readiness && answers.verdict == ill || kind == startup && answers.verdict == well {
 			return
 		}
-		control.Sleep(ctx, time.Until(next))
-		if pause = min(2*pause, period); answers.verdict == well {
+		if answers.last {
 			pause = period
 		}
+		control.Sleep(ctx, time.Until(start.Add(pause)))
+		pause = min(2*pause, period)
 	}
 }
 

@@ -5,12 +5,12 @@
 //  1. What to do is decided anew each time, from the pod, the containers that are there and the time. A pod's status
 //     is the memory of what was there before. What else is remembered can be lost: after a kill -9 the next kubelet
 //     goes on with the same containers.
-//  2. A pod is looked at by one worker at a time, and no look waits for a container to stop.
+//  2. A pod is looked at by one worker at a time, and no look waits for a container to stop or to answer.
 //  3. The status in the API server is the kubelet's alone to write, and it is written only when it changes.
 //  4. A container whose pod is not in the API server is removed, but only after the API server has told all its pods.
 //
-// In Kubernetes: pkg/kubelet. Its pod workers, PLEG (pod lifecycle event generator), probe manager, volume manager and
-// eviction manager are what here is one loop; it can also run pods from files.
+// In Kubernetes: pkg/kubelet. Its pod workers, PLEG (pod lifecycle event generator), volume manager and eviction manager are
+// what here is one loop; its probe manager is what here are the probers. It can also run pods from files.
 package kubelet
 
 import (

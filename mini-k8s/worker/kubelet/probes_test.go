@@ -350,6 +350,18 @@ func TestProbesAreMadeWhenTheyAreDue(t *testing.T) {
 	})
 }
 
+func TestSuccessesInARowAreAPeriodApart(t *testing.T) {
+	withKubelet(t, func(t *testing.T, b *kubeletBench) {
+		pod := b.create(readily(func(p *corev1.Probe) { p.SuccessThreshold = 3 }))
+		b.waitState("running", 0)
+		start := b.since(pod)
+		b.waitReady(true)
+		if got := b.oracle.times("ready", start); !slices.Equal(got, []float64{0, 10, 20}) {
+			t.Errorf("it was asked after %v s", got)
+		}
+	})
+}
+
 func TestReadinessComesAndGoes(t *testing.T) {
 	withKubelet(t, func(t *testing.T, b *kubeletBench) {
 		b.oracle.say("ready", "not yet")
