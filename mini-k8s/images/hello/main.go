@@ -5,6 +5,10 @@
 //	hello sleep [N]    run N seconds, or until it is told to end
 //	hello log N        write N lines to standard output and as many to standard error, then end
 //	hello get URL      print what the URL answers: a curl for an image that has no shell
+//	hello env          print the environment
+//	hello id           print user, group and further groups
+//	hello cat FILE...  print files
+//	hello write FILE TEXT
 package main
 
 import (
@@ -19,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -29,7 +34,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	args := append(os.Args[1:], "", "")
+	args := append(os.Args[1:], "", "", "")
 	number, _ := strconv.Atoi(args[1]) // 0 if there is none
 	var err error
 	switch args[0] {
@@ -49,8 +54,17 @@ func main() {
 		}
 	case "get":
 		err = get(args[1])
+	case "env":
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+	case "id":
+		groups, _ := os.Getgroups()
+		fmt.Println("user", os.Getuid(), "group", os.Getgid(), "groups", groups)
+	case "cat":
+		err = cat(os.Args[2:])
+	case "write":
+		err = os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
 	default:
-		err = fmt.Errorf("hello knows exit, sleep, log and get, not %q", args[0])
+		err = fmt.Errorf("hello knows exit, sleep, log, get, env, id, cat and write, not %q", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
@@ -97,6 +111,17 @@ func serve(ctx context.Context) error {
 	}
 	if err := <-drained; !errors.Is(err, context.DeadlineExceeded) {
 		return err
+	}
+	return nil
+}
+
+func cat(paths []string) error {
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		os.Stdout.Write(data)
 	}
 	return nil
 }

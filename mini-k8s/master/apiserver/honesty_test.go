@@ -48,8 +48,14 @@ var plain = map[string]string{
 	"Lease":                   `{metadata: {name: x}}`,
 }
 
-const plainPods = `initContainers: [{name: i, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 81}]}], containers: [{name: c, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 80}]}],
-	tolerations: [{key: k, operator: Exists, effect: NoExecute}]`
+const plainPods = `initContainers: [{name: i, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 81}], volumeMounts: [{name: v, mountPath: /v}]}], containers: [{name: c, image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], ports: [{containerPort: 80}], volumeMounts: [{name: v, mountPath: /v}]}],
+	volumes: [{name: v, VOLUME}], tolerations: [{key: k, operator: Exists, effect: NoExecute}]`
+
+// plainVolumes are what a volume has beside its name, where the path of a field leads into such a one.
+var plainVolumes = map[string]string{
+	"volumes[*].configMap.": `configMap: {name: m, items: [{key: k, path: p}]}`,
+	"volumes[*].secret.":    `secret: {secretName: s, items: [{key: k, path: p}]}`,
+}
 
 // elsewhere says of fields that are served, and that no component selects by their names, what it is that they do.
 // A path stands for all below it, without its kind for those of all kinds.
@@ -259,7 +265,13 @@ func (f *fields) mentioned(a answer, name string) string {
 // send creates a plain object of the kind that has something more at the path: the value, or whatever its type allows.
 func (f *fields) send(path, value string) answer {
 	object := f.kind.New()
-	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(plain[f.kind.Kind], "PODS", plainPods)), object); err != nil {
+	text := strings.ReplaceAll(plain[f.kind.Kind], "PODS", plainPods)
+	for part, volume := range plainVolumes {
+		if strings.Contains(path, part) {
+			text = strings.ReplaceAll(text, "VOLUME", volume)
+		}
+	}
+	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(text, ", VOLUME", "")), object); err != nil {
 		f.t.Fatalf("the plain %s: %v", f.kind.Kind, err)
 	}
 	object.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "x", UID: "x"}})
@@ -328,13 +340,26 @@ func setField(t *testing.T, at reflect.Value, path []string, value string) {
 		case len(path) == 0:
 			set(t, at.Field(i), nil, value)
 			return
-		case name == "" && at.Type().Field(i).Type.Kind() == reflect.Struct:
+		case name == "" && at.Field(i).Kind() == reflect.Struct:
+			if has(at.Field(i).Type(), strings.TrimSuffix(path[0], "[*]")) {
+				set(t, at.Field(i), path, value)
+				return
+			}
 		case name == strings.TrimSuffix(path[0], "[*]"):
 			set(t, at.Field(i), path[1:], value)
 			return
 		}
 	}
 	t.Fatalf("%s has no field %v", at.Type(), path)
+}
+
+func has(goType reflect.Type, name string) bool {
+	_, found := goType.FieldByNameFunc(func(field string) bool {
+		f, _ := goType.FieldByName(field)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return tag == name
+	})
+	return found
 }
 
 // fieldsInUse returns the fields of the API's types that the components select, by type and name, each with a package
