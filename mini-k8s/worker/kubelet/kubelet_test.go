@@ -16,6 +16,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/master/mastertest"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -79,6 +80,7 @@ type kubeletBench struct {
 	t       *testing.T
 	runtime *breakable
 	kubelet *Kubelet
+	dir     volumes.Dir
 	stop    func()
 }
 
@@ -96,7 +98,7 @@ func withKubelet(t *testing.T, test func(t *testing.T, b *kubeletBench)) {
 // start starts a kubelet that knows nothing of those before it.
 func (b *kubeletBench) start() {
 	b.t.Helper()
-	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime})
+	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime, Dir: b.dir})
 	b.stop = b.Start(b.kubelet.Run)
 }
 
