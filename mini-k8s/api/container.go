@@ -71,36 +71,9 @@ func checkContainer(c *check, container *corev1.Container, path *field.Path) {
 		}
 		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
 	}
-	for i, env := range container.Env {
-		at := path.Child("env").Index(i)
-		c.name(at.Child("name"), env.Name, validation.IsRelaxedEnvVarName)
-		if env.ValueFrom != nil {
-			checkEnvSource(c, env, at.Child("valueFrom"))
-		}
-	}
+	checkEnv(c, container, path)
+	checkRights(c, container.SecurityContext, path.Child("securityContext"))
 	checkResources(c, container.Resources, path.Child("resources"))
-}
-
-// PodFields are those of a pod that a variable may be set from, beside its labels and annotations. They are known when
-// the kubelet starts the container.
-var PodFields = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
-	"status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"}
-
-func checkEnvSource(c *check, env corev1.EnvVar, path *field.Path) {
-	from := env.ValueFrom
-	if *from == (corev1.EnvVarSource{}) {
-		c.invalid(path, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`")
-	} else if env.Value != "" {
-		c.invalid(path, "", "may not be specified when `value` is not empty")
-	}
-	if from.FieldRef == nil {
-		return
-	}
-	at, name := path.Child("fieldRef", "fieldPath"), from.FieldRef.FieldPath
-	entry := strings.HasSuffix(name, "']") && (strings.HasPrefix(name, "metadata.labels['") || strings.HasPrefix(name, "metadata.annotations['"))
-	if c.required(at, name != ""); name != "" && !entry {
-		oneOf(c, at, name, PodFields...)
-	}
 }
 
 // The most that a container may ask for, so that sums stay far from where integers end.

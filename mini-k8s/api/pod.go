@@ -60,6 +60,9 @@ func defaultPodSpec(s *corev1.PodSpec) {
 	setDefault(&s.SchedulerName, corev1.DefaultSchedulerName)
 	setDefaultPtr(&s.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
 	setDefaultPtr(&s.SecurityContext, corev1.PodSecurityContext{})
+	for i := range s.Volumes {
+		defaultVolume(&s.Volumes[i])
+	}
 	for _, containers := range [][]corev1.Container{s.InitContainers, s.Containers} {
 		for i := range containers {
 			defaultContainer(&containers[i])
@@ -108,12 +111,19 @@ func qosClass(s *corev1.PodSpec) corev1.PodQOSClass {
 
 func checkPodSpec(c *check, s *corev1.PodSpec, path *field.Path) {
 	c.required(path.Child("containers"), len(s.Containers) > 0)
+	volumes := map[string]bool{}
+	for i, v := range s.Volumes {
+		checkVolume(c, v, path.Child("volumes").Index(i))
+		c.unique(path.Child("volumes").Index(i).Child("name"), v.Name, volumes)
+	}
+	checkPodRights(c, s.SecurityContext, path.Child("securityContext"))
 	seen := map[string]bool{}
 	grace := deref(s.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
 	checkContainers := func(containers []corev1.Container, path *field.Path) {
 		for i := range containers {
 			checkContainer(c, &containers[i], path.Index(i))
 			checkProbes(c, &containers[i], grace, path.Index(i))
+			checkMounts(c, containers[i].VolumeMounts, volumes, path.Index(i).Child("volumeMounts"))
 			c.unique(path.Index(i).Child("name"), containers[i].Name, seen)
 		}
 	}

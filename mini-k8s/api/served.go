@@ -19,15 +19,25 @@ var ServedAlways = slices.Concat(below("", "apiVersion kind status"),
 // is anyway: with no host name but its own, say, or no token.
 func servedPodFields(spec string) []string {
 	paths := below(spec, "nodeName nodeSelector schedulerName restartPolicy terminationGracePeriodSeconds hostname subdomain hostNetwork "+
-		"serviceAccountName=default serviceAccount=default automountServiceAccountToken=false enableServiceLinks=false "+
+		"serviceAccountName=default serviceAccount=default automountServiceAccountToken=false enableServiceLinks "+
 		"activeDeadlineSeconds readinessGates[*].conditionType "+
 		"dnsPolicy=ClusterFirst|Default hostUsers=true shareProcessNamespace=false setHostnameAsFQDN=false os.name=linux priority=0")
 	paths = append(paths, below(spec+"tolerations[*].", "key operator value effect tolerationSeconds")...)
+	paths = append(paths, below(spec+"securityContext.", "runAsUser runAsGroup runAsNonRoot supplementalGroups fsGroup seccompProfile.type=RuntimeDefault")...)
+	paths = append(paths, below(spec+"volumes[*].", "name emptyDir.medium hostPath.path hostPath.type configMap.name secret.secretName")...)
+	for _, from := range []string{"configMap.", "secret."} {
+		paths = append(paths, below(spec+"volumes[*]."+from, "optional defaultMode items[*].key items[*].path items[*].mode")...)
+	}
 	paths = append(paths, below(spec+"containers[*].ports[*].", "name containerPort hostPort hostIP protocol")...)
 	paths = append(paths, spec+"initContainers[*].restartPolicy=Always")
 	for _, list := range []string{"initContainers[*].", "containers[*]."} {
 		paths = append(paths, below(spec+list, "name image imagePullPolicy command args workingDir stdin stdinOnce tty "+
 			"env[*].name env[*].value env[*].valueFrom.fieldRef.fieldPath env[*].valueFrom.fieldRef.apiVersion=v1 "+
+			"env[*].valueFrom.configMapKeyRef env[*].valueFrom.secretKeyRef env[*].valueFrom.resourceFieldRef envFrom "+
+			"volumeMounts[*].name volumeMounts[*].mountPath volumeMounts[*].subPath volumeMounts[*].subPathExpr volumeMounts[*].readOnly "+
+			"volumeMounts[*].mountPropagation=None securityContext.runAsUser securityContext.runAsGroup securityContext.runAsNonRoot "+
+			"securityContext.readOnlyRootFilesystem securityContext.capabilities securityContext.privileged "+
+			"securityContext.allowPrivilegeEscalation securityContext.seccompProfile.type=RuntimeDefault "+
 			"resources.limits[cpu] resources.limits[memory] resources.requests[cpu] resources.requests[memory] "+
 			"terminationMessagePath=/dev/termination-log terminationMessagePolicy=File "+
 			"lifecycle.postStart.sleep.seconds lifecycle.preStop.sleep.seconds")...)

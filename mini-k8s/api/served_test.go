@@ -18,16 +18,16 @@ func TestWarningsNameWhatNothingActsOn(t *testing.T) {
 		{"all is acted on", ``, `{containers: [{name: c, image: i, resources: {limits: {cpu: 1, memory: 1Gi}}}], nodeSelector: {a: b}}`, nil},
 		{"empty is not set", ``, `{volumes: [], overhead: {}, securityContext: {}, affinity: {}, hostPID: false, priorityClassName: ""}`, nil},
 		{"false is a value where true is the rule", ``, `{hostUsers: false}`, []string{"spec.hostUsers" + only + "true"}},
-		{"zero is a value where nothing is the rule", ``, `{tolerations: [{tolerationSeconds: 0}]}`, []string{"spec.tolerations[*].tolerationSeconds" + nothing}},
-		{"in order", ``, `{volumes: [{name: v}], affinity: {nodeAffinity: {}}, hostIPC: true}`, []string{"spec.affinity" + nothing, "spec.hostIPC" + nothing, "spec.volumes" + nothing}},
+		{"zero is a value where nothing is the rule", ``, `{runtimeClassName: ""}`, []string{"spec.runtimeClassName" + nothing}},
+		{"in order", ``, `{overhead: {cpu: 1}, affinity: {nodeAffinity: {}}, hostIPC: true}`, []string{"spec.affinity" + nothing, "spec.hostIPC" + nothing, "spec.overhead" + nothing}},
 		{"once for all containers", ``, `{containers: [{volumeDevices: [{name: v}]}, {}, {volumeDevices: [{name: w}]}]}`, []string{"spec.containers[*].volumeDevices" + nothing}},
-		{"deep inside", ``, `{containers: [{env: [{name: A, valueFrom: {secretKeyRef: {key: a}}}]}]}`, []string{"spec.containers[*].env[*].valueFrom.secretKeyRef" + nothing}},
+		{"deep inside", ``, `{volumes: [{name: v, emptyDir: {medium: Memory, sizeLimit: 1Mi}}, {name: w, configMap: {name: m}}]}`, []string{"spec.volumes[*].emptyDir.sizeLimit" + nothing}},
 		{"key of a map", ``, `{containers: [{resources: {limits: {cpu: 1, nvidia.com/gpu: 1}}}]}`, []string{"spec.containers[*].resources.limits[nvidia.com/gpu]" + nothing}},
 		{"values that are acted on", ``, `{dnsPolicy: Default, serviceAccountName: default, hostUsers: true}`, nil},
 		{"value that is not", ``, `{dnsPolicy: None}`, []string{"spec.dnsPolicy" + only + "ClusterFirst or Default"}},
-		{"told before", `{volumes: [{name: v}], dnsPolicy: None}`, `{volumes: [{name: v}], dnsPolicy: None, restartPolicy: Never}`, nil},
-		{"other than before", `{volumes: [{name: v}]}`, `{volumes: [{name: w}]}`, []string{"spec.volumes" + nothing}},
-		{"taken away", `{volumes: [{name: v}]}`, `{}`, nil},
+		{"told before", `{hostIPC: true, dnsPolicy: None}`, `{hostIPC: true, dnsPolicy: None, restartPolicy: Never}`, nil},
+		{"other than before", `{overhead: {cpu: 1}}`, `{overhead: {cpu: 2}}`, []string{"spec.overhead" + nothing}},
+		{"taken away", `{hostIPC: true}`, `{}`, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var old api.Object

@@ -55,7 +55,7 @@ func TestValidationNamesEveryFieldThatIsWrong(t *testing.T) {
 			initContainers: [{name: i, image: i, ports: [{name: web, containerPort: 80, hostPort: 80}]}], containers: [
 			{name: c, image: i, ports: [{name: web, containerPort: 80, hostPort: 80}, {name: dns, containerPort: 80, hostPort: 80, protocol: UDP}, {containerPort: 81, hostPort: 80, hostIP: 127.0.0.1}, {containerPort: 82}, {containerPort: 82}]},
 			{name: d, image: i, ports: [{name: web, containerPort: 80}], resources: {limits: {cpu: 100, memory: 1Ti, ephemeral-storage: 1Gi, hugepages-2Mi: 2Mi, nvidia.com/gpu: 1}, requests: {cpu: 100}},
-			env: [{name: "1.a-b"}, {name: A, valueFrom: {fieldRef: {fieldPath: "metadata.labels['a.b/c']"}}}, {name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}, {name: B, valueFrom: {secretKeyRef: {key: a}}}]}]}`), nil},
+			env: [{name: "1.a-b"}, {name: A, valueFrom: {fieldRef: {fieldPath: "metadata.labels['a.b/c']"}}}, {name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}, {name: B, valueFrom: {secretKeyRef: {name: b, key: a}}}]}]}`), nil},
 		{"pod with all names wrong", "Pod", pod(`{dnsPolicy: Mine, hostname: A.b, serviceAccountName: A, nodeSelector: {"a b": "c d"}, containers: [{name: c, image: i, ports: [{name: TOO_LONG_A_NAME_IT_IS, containerPort: 1}]}]}`), []string{
 			`spec.dnsPolicy: Unsupported value: "Mine": supported values: "ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"`,
 			`spec.hostname: Invalid value: "A.b": a lowercase RFC 1123 label`, `spec.serviceAccountName: Invalid value: "A"`,

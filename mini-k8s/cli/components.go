@@ -146,7 +146,7 @@ func runWorker(cCtx *cli.Context) error {
 	}
 	defer release()
 	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: tls, Docker: d,
-		ClusterCIDR: info.ClusterCIDR, ServiceCIDR: info.ServiceCIDR, Labels: nodeLabels})
+		ClusterCIDR: info.ClusterCIDR, ServiceCIDR: info.ServiceCIDR, Labels: nodeLabels, Dir: filepath.Join(dir, "pods")})
 	if err != nil {
 		return err
 	}

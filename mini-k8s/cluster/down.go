@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"workshop/mini-k8s/control"
+	"workshop/mini-k8s/worker/volumes"
 )
 
 const (
@@ -58,7 +59,7 @@ func (c *Cluster) remove() error {
 			return err // the state tells that there is still something to remove
 		}
 	}
-	return os.RemoveAll(c.dir)
+	return volumes.Remove(c.dir)
 }
 
 // close gives up the connection to Docker and the name.

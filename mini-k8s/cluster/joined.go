@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"workshop/mini-k8s/pki"
+	"workshop/mini-k8s/worker/volumes"
 )
 
 // joined says which cluster a worker of this machine works for.
@@ -77,7 +78,7 @@ func (c *Cluster) removeWorkers(ctx context.Context, dirs []string, inDocker boo
 		}
 	}
 	for _, dir := range dirs {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := volumes.Remove(dir); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"workshop/mini-k8s/images"
 	"workshop/mini-k8s/worker/network"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -115,7 +116,13 @@ func newDockerUser(t *testing.T) *user {
 	u := newUser(t)
 	u.docker = d
 	u.before = look(t)
-	t.Cleanup(func() { u.killAll(); u.removeAll(u.name) })
+	t.Cleanup(func() {
+		u.killAll()
+		u.removeAll(u.name)
+		if err := volumes.Remove(u.home); err != nil { // memory may be mounted there
+			t.Error(err)
+		}
+	})
 	return u
 }
 

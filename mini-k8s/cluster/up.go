@@ -243,8 +243,8 @@ func (c *Cluster) newWorker(name string) (*worker.Worker, error) {
 	}
 	return worker.New(worker.Config{
 		Cluster: c.Name, Node: name, Address: address, TLS: tls, Docker: c.docker, ClusterCIDR: c.settings.ClusterCIDR,
-		ServiceCIDR: c.settings.ServiceCIDR,
-		Client:      c.master.Client(apiserver.User(pki.NodePrefix+name), name),
+		ServiceCIDR: c.settings.ServiceCIDR, Dir: filepath.Join(c.dir, "pods", name),
+		Client: c.master.Client(apiserver.User(pki.NodePrefix+name), name),
 	})
 }
 

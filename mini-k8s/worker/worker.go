@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,8 +30,10 @@ import (
 	"workshop/mini-k8s/worker/network"
 	"workshop/mini-k8s/worker/proxy"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	docker "github.com/docker/docker/client"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Config says what a worker is and whom it works for.
@@ -45,6 +48,8 @@ type Config struct {
 	ClusterCIDR string
 	ServiceCIDR string
 	Labels      map[string]string // of the node
+	// Dir is where the files of the pods are, for as long as the pods. Docker must see it at the same place.
+	Dir string
 }
 
 // domain is the cluster's in DNS.
@@ -54,6 +59,7 @@ const domain = "cluster.local"
 type Worker struct {
 	Config
 	port    net.Listener
+	deps    control.Deps
 	node    *kubelet.Node
 	kubelet *kubelet.Kubelet
 	podCIDR string // the node's range, set before the kubelet runs
@@ -64,7 +70,7 @@ type Worker struct {
 
 // New opens the kubelet's port; nothing runs until Run, which closes it.
 func New(config Config) (*Worker, error) {
-	w := &Worker{Config: config}
+	w := &Worker{Config: config, deps: control.NewDeps(config.Client, "worker")}
 	var err error
 	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
 		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
@@ -72,6 +78,12 @@ func New(config Config) (*Worker, error) {
 	parts := kubelet.Config{Node: w.Node, Address: w.Address, Port: w.Port(), Client: w.Client, Runtime: w.runtime()}
 	if w.Docker == nil {
 		parts.Check = kubelet.AllIsWell
+	} else {
+		dir, err := filepath.Abs(w.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("find the directory for the files of the pods: %w", err)
+		}
+		parts.Dir, parts.Services = volumes.Dir(dir), control.Of[*corev1.Service](w.deps)
 	}
 	w.node, w.kubelet = kubelet.NewNode(parts, w.isReady), kubelet.New(parts)
 	w.node.Labels = w.Labels
@@ -102,6 +114,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	return control.Run(ctx,
 		control.Component{Name: "node", Run: w.node.Run},
 		control.Component{Name: "kubelet server", Run: w.serve},
+		control.Component{Name: "shared caches", Run: w.deps.Run},
 		control.Component{Name: "kubelet", Run: func(ctx context.Context) error {
 			if err := w.prepare(ctx); err != nil {
 				return err
@@ -126,21 +139,19 @@ func (w *Worker) runPods(ctx context.Context) error {
 	if err != nil {
 		slog.Warn("pods can resolve the names of the cluster only", "node", w.Node, "reason", err)
 	}
-	deps := control.NewDeps(w.Client, "worker")
-	names, err := dns.New(deps, dns.Config{Domain: domain, Listen: net.JoinHostPort(server, "53"), Upstream: upstream})
+	names, err := dns.New(w.deps, dns.Config{Domain: domain, Listen: net.JoinHostPort(server, "53"), Upstream: upstream})
 	if err != nil {
 		return err
 	}
-	services := proxy.New(deps, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: pods, ServiceCIDR: addresses,
+	services := proxy.New(w.deps, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: pods, ServiceCIDR: addresses,
 		Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
 			return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 		}})
 	return control.Run(ctx,
 		control.Component{Name: "kubelet", Run: w.kubelet.Run},
-		control.Component{Name: "shared caches", Run: deps.Run},
 		control.Component{Name: "DNS", Run: names.Run},
 		control.Component{Name: "proxy", Run: func(ctx context.Context) error {
-			return w.alone(ctx, control.Component{Name: "services", Run: services.Run}, control.Component{Name: "network", Run: w.upkeep(deps).Run})
+			return w.alone(ctx, control.Component{Name: "services", Run: services.Run}, control.Component{Name: "network", Run: w.upkeep(w.deps).Run})
 		}},
 	)
 }

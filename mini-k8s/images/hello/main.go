@@ -7,9 +7,12 @@
 //	hello stay         run, whatever it is told: only SIGKILL ends it
 //	hello eat N        take N MiB of memory, and keep it
 //	hello log N        write N lines to standard output and as many to standard error, then end
-//	hello cat          write what it reads, and how much that was to standard error
 //	hello size         write the size of its terminal, and again whenever it changes, until it is told to end
 //	hello get URL      print what the URL answers: a curl for an image that has no shell
+//	hello env          print the environment
+//	hello id           print user, group and further groups
+//	hello cat FILE...  print files, or what it reads and how much that was
+//	hello write FILE TEXT
 package main
 
 import (
@@ -26,6 +29,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -39,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	args := append(os.Args[1:], "", "")
+	args := append(os.Args[1:], "", "", "")
 	number, _ := strconv.Atoi(args[1]) // 0 if there is none
 	var err error
 	switch args[0] {
@@ -65,16 +69,21 @@ func main() {
 			fmt.Fprintln(os.Stdout, "line", i+1)
 			fmt.Fprintln(os.Stderr, "error line", i+1)
 		}
-	case "cat":
-		var count int64
-		count, err = io.Copy(os.Stdout, os.Stdin)
-		fmt.Fprintln(os.Stderr, count, "bytes")
 	case "size":
 		err = size(ctx)
 	case "get":
 		err = get(args[1])
+	case "env":
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+	case "id":
+		groups, _ := os.Getgroups()
+		fmt.Println("user", os.Getuid(), "group", os.Getgid(), "groups", groups)
+	case "cat":
+		err = cat(os.Args[2:])
+	case "write":
+		err = os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
 	default:
-		err = fmt.Errorf("hello knows exit, sleep, stay, eat, log, cat, size and get, not %q", args[0])
+		err = fmt.Errorf("hello knows exit, sleep, stay, eat, log, size, get, env, id, cat and write, not %q", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
@@ -149,6 +158,22 @@ func size(ctx context.Context) error {
 			fmt.Println(now)
 			before = now
 		}
+	}
+	return nil
+}
+
+func cat(paths []string) error {
+	if len(paths) == 0 {
+		count, err := io.Copy(os.Stdout, os.Stdin)
+		fmt.Fprintln(os.Stderr, count, "bytes")
+		return err
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		os.Stdout.Write(data)
 	}
 	return nil
 }

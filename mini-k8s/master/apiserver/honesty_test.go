@@ -49,10 +49,16 @@ var plain = map[string]string{
 }
 
 const plainPods = `initContainers: [{name: i, restartPolicy: Always, CONTAINER, ports: [{containerPort: 81}]}], containers: [{name: c, CONTAINER, ports: [{containerPort: 80}]}],
-	tolerations: [{key: k, operator: Exists, effect: NoExecute}]`
+	volumes: [{name: v, VOLUME}], tolerations: [{key: k, operator: Exists, effect: NoExecute}]`
+
+// plainVolumes are what a volume has beside its name, where the path of a field leads into such a one.
+var plainVolumes = map[string]string{
+	"volumes[*].configMap.": `configMap: {name: m, items: [{key: k, path: p}]}`,
+	"volumes[*].secret.":    `secret: {secretName: s, items: [{key: k, path: p}]}`,
+}
 
 const plainContainer = `image: "i:1", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}], lifecycle: {postStart: {httpGet: {port: 80}}, preStop: {httpGet: {port: 80}}},
-	startupProbe: {httpGet: {port: 80}}, livenessProbe: {httpGet: {port: 80}}, readinessProbe: {httpGet: {port: 80}}`
+	startupProbe: {httpGet: {port: 80}}, livenessProbe: {httpGet: {port: 80}}, readinessProbe: {httpGet: {port: 80}}, volumeMounts: [{name: v, mountPath: /v}]`
 
 // elsewhere says of fields that are served, and that no component selects by their names, what it is that they do.
 // A path stands for all below it, without its kind for those of all kinds.
@@ -262,7 +268,13 @@ func (f *fields) mentioned(a answer, name string) string {
 // send creates a plain object of the kind that has something more at the path: the value, or whatever its type allows.
 func (f *fields) send(path, value string) answer {
 	object := f.kind.New()
-	if err := yaml.UnmarshalStrict([]byte(strings.NewReplacer("PODS", strings.ReplaceAll(plainPods, "CONTAINER", plainContainer)).Replace(plain[f.kind.Kind])), object); err != nil {
+	text := strings.ReplaceAll(plain[f.kind.Kind], "PODS", strings.ReplaceAll(plainPods, "CONTAINER", plainContainer))
+	for part, volume := range plainVolumes {
+		if strings.Contains(path, part) {
+			text = strings.ReplaceAll(text, "VOLUME", volume)
+		}
+	}
+	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(text, ", VOLUME", "")), object); err != nil {
 		f.t.Fatalf("the plain %s: %v", f.kind.Kind, err)
 	}
 	object.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "x", UID: "x"}})

@@ -22,6 +22,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -41,6 +42,10 @@ type Config struct {
 	Client  *client.Client
 	Runtime runtime.Runtime
 	Check   Check // how probes and hooks ask containers; nil for really asking
+	// Dir is where the files of the pods are; with none they get no volumes, as with a runtime that has no containers.
+	Dir volumes.Dir
+	// Services are those that containers are told of in their environment; nil for none.
+	Services *control.Objects[*corev1.Service]
 }
 
 // Kubelet runs the pods of a node.
@@ -121,6 +126,13 @@ func (k *Kubelet) lookAtAll(ctx context.Context) error {
 		}
 		for _, pod := range actual {
 			k.queue.Add(string(pod.UID))
+		}
+		withFiles, err := k.Dir.Pods()
+		if err != nil {
+			slog.Warn("cannot list the files of the node's pods", "node", k.Node, "reason", err)
+		}
+		for _, uid := range withFiles {
+			k.queue.Add(string(uid))
 		}
 		control.Sleep(ctx, resync)
 	}

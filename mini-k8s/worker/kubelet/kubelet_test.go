@@ -16,6 +16,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/master/mastertest"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -80,6 +81,7 @@ type kubeletBench struct {
 	runtime *breakable
 	oracle  oracle
 	kubelet *Kubelet
+	dir     volumes.Dir
 	stop    func()
 }
 
@@ -97,7 +99,7 @@ func withKubelet(t *testing.T, test func(t *testing.T, b *kubeletBench)) {
 // start starts a kubelet that knows nothing of those before it.
 func (b *kubeletBench) start() {
 	b.t.Helper()
-	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime, Check: b.oracle.check})
+	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime, Check: b.oracle.check, Dir: b.dir})
 	b.stop = b.Start(b.kubelet.Run)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -27,13 +28,15 @@ const maxRounds = 3
 // memory is what the kubelet knows of a pod beside what it can look up. It belongs to the worker that is looking at
 // the pod.
 type memory struct {
-	written   *corev1.Pod        // as it was after the last report
-	signalled map[string]signal  // the last signal to each container, by ID
-	failed    map[string]failure // containers that could not be started, by name
-	ill       map[string]bool    // containers that were stopped because of a probe, by ID
-	probers   map[asked]*prober  // those that run, or have come to a verdict, of the containers that run
-	verdicts  map[asked]verdict  // theirs, when this look began
-	refusal   refusal            // of the node to run the pod
+	written   *corev1.Pod                // as it was after the last report
+	signalled map[string]signal          // the last signal to each container, by ID
+	failed    map[string]failure         // containers that could not be started, by name
+	ill       map[string]bool            // containers that were stopped because of a probe, by ID
+	probers   map[asked]*prober          // those that run, or have come to a verdict, of the containers that run
+	verdicts  map[asked]verdict          // theirs, when this look began
+	refusal   refusal                    // of the node to run the pod
+	read      map[string]volumes.Content // ConfigMaps and Secrets, as they were
+	refreshed time.Time                  // when the files of the pod were brought up to date
 }
 
 // signal is one that was sent.
@@ -58,9 +61,13 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 			remembered.(*memory).endProbes()
 		}
 		k.admission.forget(uid)
-		return k.Runtime.RemovePod(ctx, uid)
+		if err := k.Runtime.RemovePod(ctx, uid); err != nil {
+			return err
+		}
+		return k.Dir.Remove(uid)
 	}
-	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, ill: map[string]bool{}, probers: map[asked]*prober{}})
+	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, ill: map[string]bool{}, probers: map[asked]*prober{},
+		read: map[string]volumes.Content{}})
 	m := remembered.(*memory)
 	m.verdicts = map[asked]verdict{}
 	for question, p := range m.probers {
@@ -75,6 +82,7 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 			k.events.Warning(pod, m.refusal.reason, "%s", m.refusal.message)
 		}
 	}
+	k.refresh(ctx, pod, m)
 	return k.syncPod(ctx, pod, m)
 }
 
@@ -178,7 +186,7 @@ func (k *Kubelet) stop(ctx context.Context, pod *corev1.Pod, podIP string, m *me
 // start starts one container and notes in m if that failed.
 func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) {
 	name := s.container.Name
-	reason, err := k.tryStart(ctx, pod, sandbox, s)
+	reason, err := k.tryStart(ctx, pod, sandbox, m, s)
 	if err == nil {
 		delete(m.failed, name)
 		slog.Info("container started", "pod", control.Key(pod), "container", name, "node", k.Node, "attempt", s.attempt)
@@ -192,14 +200,14 @@ func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sa
 	if before := m.failed[name]; before.image == f.image {
 		f.count += before.count
 	}
-	f.retry = time.Now().Add(restartDelay(f.count))
+	f.retry = time.Now().Add(retryAfter(reason, f.count))
 	m.failed[name] = f
 	slog.Warn("container does not start", "pod", control.Key(pod), "container", name, "reason", err)
-	k.events.Warning(pod, "Failed", "Error: %s: %v", reason, err)
+	k.tellFailure(pod, reason, err)
 }
 
-// tryStart gets the image, resolves what the container refers to and starts the container; reason is for the status if that fails.
-func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, s step) (reason string, err error) {
+// tryStart gets the image, prepares what the container is given and starts the container; reason is for the status if that fails.
+func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) (reason string, err error) {
 	err = k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
 	if errors.Is(err, runtime.ErrImageNotPresent) {
 		return "ErrImageNeverPull", err
@@ -207,9 +215,9 @@ func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime
 	if err != nil {
 		return "ErrImagePull", err
 	}
-	spec, err := specOf(pod, s.container, s.attempt, addressOf(pod, &sandbox, k.Address), k.Address)
+	spec, reason, err := k.prepare(ctx, pod, s, addressOf(pod, &sandbox, k.Address), m)
 	if err != nil {
-		return "CreateContainerError", err
+		return reason, err
 	}
 	id, err := k.Runtime.StartContainer(ctx, sandbox, pod, spec)
 	if id == "" {
@@ -255,6 +263,9 @@ func (k *Kubelet) report(ctx context.Context, pod *corev1.Pod, actual runtime.Po
 
 // confirmDeletion tells the API server that nothing of the pod is left, so that the object can go as well.
 func (k *Kubelet) confirmDeletion(ctx context.Context, pod *corev1.Pod) error {
+	if err := k.Dir.Remove(pod.UID); err != nil {
+		return err
+	}
 	options := metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID))}
 	_, err := k.client.Delete(ctx, pod.Namespace, pod.Name, options)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {

@@ -1,0 +1,159 @@
+// Package volumes makes the files that pods are given: directories of their own, parts of the machine, and what ConfigMaps
+// and Secrets hold.
+//
+// Invariants:
+//  1. What is made for a pod lies in one directory, named by its UID, and goes with it. Nobody but root and the worker's
+//     user gets into that from outside the pod's containers. What is the machine's is never removed.
+//  2. A volume that is there is left as it is: an emptyDir outlives the containers, and what they made of its mode.
+//  3. A container sees a ConfigMap or Secret whole, as it was at one time, or is not started: never a part of it.
+//
+// In Kubernetes: pkg/volume and the kubelet's volume manager, for these kinds, projected ones and storage of every vendor.
+// Secrets are kept in memory alone there, and a subPath is opened step by step before it is mounted, so that no container can
+// put a link in its way at the last moment.
+package volumes
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Dir is where a node keeps the files of its pods. Calls for different pods may run at the same time.
+type Dir string
+
+// Content is what a ConfigMap or Secret holds, by its keys.
+type Content struct {
+	Text   map[string]string
+	Binary map[string][]byte
+}
+
+// The kinds that a Reader reads.
+const (
+	ConfigMap = "ConfigMap"
+	Secret    = "Secret"
+)
+
+// Reader reads one of the ConfigMaps or Secrets of a pod's namespace. One that is optional and not there has no content.
+type Reader func(kind, name string, optional bool) (Content, error)
+
+// Make makes those of a pod's volumes that are not there, and brings the others up to date.
+func (d Dir) Make(pod *corev1.Pod, read Reader) error {
+	for _, v := range pod.Spec.Volumes {
+		if err := d.make(pod, v, read); err != nil {
+			return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err)
+		}
+	}
+	return nil
+}
+
+func (d Dir) make(pod *corev1.Pod, v corev1.Volume, read Reader) error {
+	if v.HostPath != nil {
+		return makeHostPath(v.HostPath.Path, v.HostPath.Type)
+	}
+	if err := os.MkdirAll(d.of(pod.UID), 0o700); err != nil {
+		return err
+	}
+	path, group := filepath.Join(d.of(pod.UID), v.Name), groupOf(pod)
+	if v.EmptyDir != nil {
+		return makeEmptyDir(path, v.EmptyDir.Medium, group)
+	}
+	files, err := filesOf(v, read)
+	if err != nil {
+		return err
+	}
+	return show(path, files, group)
+}
+
+// Refresh brings what a pod sees of ConfigMaps and Secrets up to date. It makes no volume that is not there.
+func (d Dir) Refresh(pod *corev1.Pod, read Reader) error {
+	there := *pod
+	there.Spec.Volumes = slices.Clone(pod.Spec.Volumes)
+	there.Spec.Volumes = slices.DeleteFunc(there.Spec.Volumes, func(v corev1.Volume) bool {
+		_, err := os.Lstat(filepath.Join(d.of(pod.UID), v.Name, current))
+		return err != nil
+	})
+	return d.Make(&there, read)
+}
+
+// Source returns what of the machine is to be mounted for a mount of the pod, and whether it can only be read. The pod's
+// volumes must have been made.
+func (d Dir) Source(pod *corev1.Pod, mount *corev1.VolumeMount, subPath string) (path string, readOnly bool, err error) {
+	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
+	if i < 0 {
+		return "", false, fmt.Errorf("the pod has no volume %q", mount.Name)
+	}
+	v := pod.Spec.Volumes[i]
+	readOnly = v.ConfigMap != nil || v.Secret != nil
+	if path = filepath.Join(d.of(pod.UID), v.Name); v.HostPath != nil {
+		path = v.HostPath.Path
+	}
+	if subPath != "" {
+		if path, err = inside(path, subPath, readOnly); err != nil {
+			return "", false, fmt.Errorf("subPath %q of volume %q: %w", subPath, v.Name, err)
+		}
+	}
+	return path, readOnly || mount.ReadOnly, nil
+}
+
+// inside returns the path of what a subPath leads to. No link leads out of the volume. What is missing becomes a directory
+// of all, unless the volume has its files from elsewhere.
+func inside(volume, subPath string, readOnly bool) (string, error) {
+	root, err := os.OpenRoot(volume)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	if _, err = root.Stat(subPath); errors.Is(err, fs.ErrNotExist) && !readOnly {
+		err = root.MkdirAll(subPath, 0o755)
+	}
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(filepath.Join(volume, subPath))
+}
+
+// Pods returns the UIDs of the pods that have files here.
+func (d Dir) Pods() (uids []types.UID, err error) {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) || d == "" {
+		return nil, nil
+	}
+	for _, entry := range entries {
+		uids = append(uids, types.UID(entry.Name()))
+	}
+	return uids, err
+}
+
+// Remove removes what was made for a pod. Its containers must be gone.
+func (d Dir) Remove(uid types.UID) error {
+	if d == "" {
+		return nil
+	}
+	if err := Remove(d.of(uid)); err != nil {
+		return fmt.Errorf("remove the volumes of pod %s: %w", uid, err)
+	}
+	return nil
+}
+
+// Remove removes a directory in which there may be volumes.
+func Remove(path string) error {
+	path, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = unmountBelow(path)
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(path)
+}
+
+func (d Dir) of(uid types.UID) string { return filepath.Join(string(d), string(uid)) }
