@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -47,8 +46,7 @@ func (k *Kubelet) session(w http.ResponseWriter, r *http.Request, talk func(cont
 		http.Error(w, fmt.Sprintf("container %q in pod %q does not run", r.PathValue("container"), pod.Name), http.StatusBadRequest)
 		return
 	}
-	wanted := wantedStreams(r.URL.Query())
-	client, err := openStreams(w, r, wanted)
+	client, err := openStreams(w, r, wantedStreams(r.URL.Query()))
 	if err != nil {
 		return // the client knows
 	}
@@ -61,20 +59,12 @@ func (k *Kubelet) session(w http.ResponseWriter, r *http.Request, talk func(cont
 		client.wait()
 		cancel()
 	})
-	streams := runtime.Streams{TTY: slices.Contains(wanted, corev1.StreamTypeResize)}
-	for name, stream := range client.byName {
-		switch name {
-		case corev1.StreamTypeStdin:
-			streams.Stdin = stream
-		case corev1.StreamTypeStdout:
-			streams.Stdout = stream
-		case corev1.StreamTypeStderr:
-			streams.Stderr = stream
-		case corev1.StreamTypeResize:
-			sizes := make(chan runtime.Size)
-			streams.Sizes = sizes
-			others.Go(func() { readSizes(ctx, stream, sizes) })
-		}
+	streams := runtime.Streams{Stdin: client.byName[corev1.StreamTypeStdin], Stdout: client.byName[corev1.StreamTypeStdout],
+		Stderr: client.byName[corev1.StreamTypeStderr]}
+	if resize := client.byName[corev1.StreamTypeResize]; resize != nil {
+		sizes := make(chan runtime.Size)
+		streams.TTY, streams.Sizes = true, sizes
+		others.Go(func() { readSizes(ctx, resize, sizes) })
 	}
 	code, err := talk(ctx, actual.Containers[0].ID, streams)
 	if r.Context().Err() != nil {

@@ -3,7 +3,6 @@ package kubelet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -75,11 +74,14 @@ func overSPDY(w http.ResponseWriter, r *http.Request, wanted []string) (*streams
 	}
 	opened := make(chan httpstream.Stream, len(wanted))
 	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(stream httpstream.Stream, _ <-chan struct{}) error {
+		if !slices.Contains(wanted, stream.Headers().Get(corev1.StreamType)) {
+			return errors.New("nobody asked for this stream")
+		}
 		select {
 		case opened <- stream:
 			return nil
 		default:
-			return errors.New("more streams than were asked for")
+			return errors.New("more streams than were asked for at once")
 		}
 	})
 	if conn == nil {
@@ -89,7 +91,7 @@ func overSPDY(w http.ResponseWriter, r *http.Request, wanted []string) (*streams
 	defer cancel()
 	s := &streams{byName: map[string]io.ReadWriteCloser{}, wait: func() { <-conn.CloseChan() }}
 	s.close = func() { conn.Close(); s.wait() }
-	for range wanted {
+	for len(s.byName) < len(wanted) {
 		select {
 		case stream := <-opened:
 			s.byName[stream.Headers().Get(corev1.StreamType)] = whole{stream}
@@ -98,12 +100,6 @@ func overSPDY(w http.ResponseWriter, r *http.Request, wanted []string) (*streams
 		case <-ctx.Done():
 			s.close()
 			return nil, ctx.Err()
-		}
-	}
-	for _, name := range wanted {
-		if s.byName[name] == nil {
-			s.close()
-			return nil, fmt.Errorf("no stream %s", name)
 		}
 	}
 	return s, nil
