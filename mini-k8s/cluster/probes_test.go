@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +41,8 @@ func TestDockerPodsLiveByTheirProbes(t *testing.T) {
 		"asked": func(c *corev1.Container, _ *corev1.Pod) {
 			c.ReadinessProbe = everySecond(corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/hello", "get", "http://127.0.0.1:8080/healthz"}}}, 1)
 		},
-		"greedy": func(c *corev1.Container, pod *corev1.Pod) {
-			pod.Spec.RestartPolicy, c.Args = corev1.RestartPolicyNever, []string{"eat", "64"}
+		"greedy": func(c *corev1.Container, _ *corev1.Pod) {
+			c.Args = []string{"eat", "64"}
 			c.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("16Mi")}
 		},
 		"stubborn": func(c *corev1.Container, _ *corev1.Pod) { c.Args = []string{"stay"} },
@@ -94,10 +95,13 @@ func TestDockerPodsLiveByTheirProbes(t *testing.T) {
 		u.reports("asked", "Unhealthy", "Readiness probe failed: hello: GET http://127.0.0.1:8080/healthz: 503 Service Unavailable")
 	})
 	t.Run("who eats too much is killed", func(t *testing.T) {
-		eventually(t, "it has failed", func() bool { return get(t, u.client(), "greedy").Status.Phase == corev1.PodFailed }, u.log)
-		if end := get(t, u.client(), "greedy").Status.ContainerStatuses[0].State.Terminated; end.Reason != "OOMKilled" || end.ExitCode != 137 {
-			t.Errorf("it is %+v", end)
-		}
+		// Docker forgets why if the death is told before the reason, as happens on a busy machine; the next run tells.
+		eventually(t, "it was killed for that", func() bool {
+			c := get(t, u.client(), "greedy").Status.ContainerStatuses
+			return len(c) > 0 && slices.ContainsFunc([]corev1.ContainerState{c[0].State, c[0].LastTerminationState}, func(s corev1.ContainerState) bool {
+				return s.Terminated != nil && s.Terminated.Reason == "OOMKilled" && s.Terminated.ExitCode == 137
+			})
+		}, u.log)
 	})
 	t.Run("SIGKILL comes when the grace is over, not before", func(t *testing.T) {
 		u.becomesReady("stubborn")
