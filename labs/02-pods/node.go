@@ -12,6 +12,7 @@ import (
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
+	"workshop/mini-k8s/worker/runtime"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -56,11 +57,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	room := corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewQuantity(int64(machine.CPUs), resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(machine.MemoryBytes, resource.BinarySI),
-		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
-	}
+	room := roomOf(machine)
 	n.facts = corev1.NodeStatus{
 		Capacity: room, Allocatable: room, // several workers on one machine each report all of it
 		Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}},
@@ -81,6 +78,15 @@ func (n *Node) Run(ctx context.Context) error {
 			return n.queue.Run(ctx, 1, n.reconcile)
 		}},
 	)
+}
+
+// roomOf returns what a machine has for pods.
+func roomOf(machine runtime.Machine) corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewQuantity(int64(machine.CPUs), resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(machine.MemoryBytes, resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}
 }
 
 // PodCIDR waits until the master has given the node its range of pod addresses. It looks into the cache again and

@@ -12,6 +12,7 @@ import (
 	"workshop/labs/lab"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,9 +27,11 @@ const maxRounds = 3
 // memory is what the kubelet knows of a pod beside what it can look up. It belongs to the worker that is looking at
 // the pod.
 type memory struct {
-	written   *corev1.Pod        // as it was after the last report
-	signalled map[string]signal  // the last signal to each container, by ID
-	failed    map[string]failure // containers that could not be started, by name
+	written   *corev1.Pod                // as it was after the last report
+	signalled map[string]signal          // the last signal to each container, by ID
+	failed    map[string]failure         // containers that could not be started, by name
+	read      map[string]volumes.Content // ConfigMaps and Secrets, as they were
+	refreshed time.Time                  // when the files of the pod were brought up to date
 }
 
 // signal is one that was sent.
@@ -50,14 +53,18 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	found := k.pods.ByIndex("uid", string(uid))
 	if len(found) == 0 { // the API server does not have it any more
 		k.memory.Delete(uid)
-		return k.Runtime.RemovePod(ctx, uid)
+		if err := k.Runtime.RemovePod(ctx, uid); err != nil {
+			return err
+		}
+		return k.Dir.Remove(uid)
 	}
-	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}})
+	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, read: map[string]volumes.Content{}})
 	m := remembered.(*memory)
 	pod := found[0]
 	if m.written != nil && control.Revision(pod.ResourceVersion) < control.Revision(m.written.ResourceVersion) {
 		pod = m.written // the watch has not brought it yet
 	}
+	k.refresh(ctx, pod, m)
 	return k.syncPod(ctx, pod, m)
 }
 
@@ -114,7 +121,7 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 // start starts one container and notes in m if that failed.
 func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) {
 	name := s.container.Name
-	reason, err := k.tryStart(ctx, pod, sandbox, s)
+	reason, err := k.tryStart(ctx, pod, sandbox, m, s)
 	if err == nil {
 		delete(m.failed, name)
 		slog.Info("container started", "pod", control.Key(pod), "container", name, "node", k.Node, "attempt", s.attempt)
@@ -128,14 +135,14 @@ func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sa
 	if before := m.failed[name]; before.image == f.image {
 		f.count += before.count
 	}
-	f.retry = time.Now().Add(restartDelay(f.count))
+	f.retry = time.Now().Add(retryAfter(reason, f.count))
 	m.failed[name] = f
 	slog.Warn("container does not start", "pod", control.Key(pod), "container", name, "reason", err)
-	k.events.Warning(pod, "Failed", "Error: %s: %v", reason, err)
+	k.tellFailure(pod, reason, err)
 }
 
-// tryStart gets the image, resolves what the container refers to and starts the container; reason is for the status if that fails.
-func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, s step) (reason string, err error) {
+// tryStart gets the image, prepares what the container is given and starts the container; reason is for the status if that fails.
+func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) (reason string, err error) {
 	err = k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
 	if errors.Is(err, runtime.ErrImageNotPresent) {
 		return "ErrImageNeverPull", err
@@ -143,9 +150,9 @@ func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime
 	if err != nil {
 		return "ErrImagePull", err
 	}
-	spec, err := specOf(pod, s.container, s.attempt, sandbox.IP, k.Address)
+	spec, reason, err := k.prepare(ctx, pod, s, sandbox.IP, m)
 	if err != nil {
-		return "CreateContainerError", err
+		return reason, err
 	}
 	id, err := k.Runtime.StartContainer(ctx, sandbox, pod, spec)
 	if id == "" {

@@ -41,6 +41,8 @@ type Runtime interface {
 
 	// EnsureImage makes the image present as the policy says.
 	EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) error
+	// ImageUser returns as whom the image, which must be present, says that its program runs: empty for root.
+	ImageUser(ctx context.Context, image string) (string, error)
 	// StartSandbox creates and starts the pod's sandbox and returns it with its address.
 	StartSandbox(ctx context.Context, pod *corev1.Pod) (Sandbox, error)
 	// StartContainer creates and starts a container in a sandbox that runs. The image must be present.
@@ -117,6 +119,16 @@ type ContainerSpec struct {
 	Env        []string // KEY=value
 	Resources  corev1.ResourceRequirements
 	TTY, Stdin bool
+	Mounts     []Mount
+	User       string                  // or user:group; empty for the image's
+	Groups     []string                // beside its own
+	Rights     *corev1.SecurityContext // all but user and groups; nil for what the runtime gives
+}
+
+// Mount is a part of the machine that a container sees.
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
 }
 
 // LogOptions select from a container's log.

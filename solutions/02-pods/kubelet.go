@@ -22,6 +22,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -40,6 +41,10 @@ type Config struct {
 	Port    int32  // of the kubelet's own server, see Handler
 	Client  *client.Client
 	Runtime runtime.Runtime
+	// Dir is where the files of the pods are; with none they get no volumes, as with a runtime that has no containers.
+	Dir volumes.Dir
+	// Services are those that containers are told of in their environment; nil for none.
+	Services *control.Objects[*corev1.Service]
 }
 
 // Kubelet runs the pods of a node.
@@ -107,6 +112,9 @@ func (k *Kubelet) lookAtAll(ctx context.Context) error {
 		}
 		for _, pod := range actual {
 			k.queue.Add(string(pod.UID))
+		}
+		for _, uid := range k.Dir.Pods() { // of which there may be no more than their files
+			k.queue.Add(string(uid))
 		}
 		control.Sleep(ctx, resync)
 	}
