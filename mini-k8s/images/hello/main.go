@@ -7,8 +7,9 @@
 //	hello get URL      print what the URL answers: a curl for an image that has no shell
 //	hello env          print the environment
 //	hello id           print user, group and further groups
-//	hello cat FILE...  print files
+//	hello read FILE... print files
 //	hello write FILE TEXT
+//	                   make a file of it
 package main
 
 import (
@@ -59,12 +60,12 @@ func main() {
 	case "id":
 		groups, _ := os.Getgroups()
 		fmt.Println("user", os.Getuid(), "group", os.Getgid(), "groups", groups)
-	case "cat":
-		err = cat(os.Args[2:])
+	case "read":
+		err = read(os.Args[2:])
 	case "write":
 		err = os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
 	default:
-		err = fmt.Errorf("hello knows exit, sleep, log, get, env, id, cat and write, not %q", args[0])
+		err = fmt.Errorf("hello knows exit, sleep, log, get, env, id, read and write, not %q", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
@@ -115,7 +116,7 @@ func serve(ctx context.Context) error {
 	return nil
 }
 
-func cat(paths []string) error {
+func read(paths []string) error {
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
