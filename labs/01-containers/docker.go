@@ -81,6 +81,14 @@ func (d *Docker) EnsureImage(ctx context.Context, name string, policy corev1.Pul
 	return nil
 }
 
+func (d *Docker) ImageUser(ctx context.Context, name string) (string, error) {
+	found, err := d.docker.ImageInspect(ctx, name)
+	if err != nil {
+		return "", fmt.Errorf("look whom image %s runs as: %w", name, err)
+	}
+	return found.Config.User, nil
+}
+
 // pull waits for the end of the pull. Docker answers 200 OK first and tells of a failure at the end of its report.
 func (d *Docker) pull(ctx context.Context, name string) error {
 	report, err := d.docker.ImagePull(ctx, name, image.PullOptions{})

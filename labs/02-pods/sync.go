@@ -3,7 +3,6 @@ package kubelet
 // One look at a pod: what to do is planned, carried out, and what came of it is reported.
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"workshop/labs/lab"
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,13 +27,11 @@ const maxRounds = 3
 // memory is what the kubelet knows of a pod beside what it can look up. It belongs to the worker that is looking at
 // the pod.
 type memory struct {
-	written   *corev1.Pod        // as it was after the last report
-	signalled map[string]signal  // the last signal to each container, by ID
-	failed    map[string]failure // containers that could not be started, by name
-	ill       map[string]bool    // containers that were stopped because of a probe, by ID
-	probers   map[asked]*prober  // those that run, or have come to a verdict, of the containers that run
-	verdicts  map[asked]verdict  // theirs, when this look began
-	refusal   refusal            // of the node to run the pod
+	written   *corev1.Pod                // as it was after the last report
+	signalled map[string]signal          // the last signal to each container, by ID
+	failed    map[string]failure         // containers that could not be started, by name
+	read      map[string]volumes.Content // ConfigMaps and Secrets, as they were
+	refreshed time.Time                  // when the files of the pod were brought up to date
 }
 
 // signal is one that was sent.
@@ -54,27 +52,19 @@ type failure struct {
 func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	found := k.pods.ByIndex("uid", string(uid))
 	if len(found) == 0 { // the API server does not have it any more
-		if remembered, ok := k.memory.LoadAndDelete(uid); ok {
-			remembered.(*memory).endProbes()
+		k.memory.Delete(uid)
+		if err := k.Runtime.RemovePod(ctx, uid); err != nil {
+			return err
 		}
-		k.admission.forget(uid)
-		return k.Runtime.RemovePod(ctx, uid)
+		return k.Dir.Remove(uid)
 	}
-	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, ill: map[string]bool{}, probers: map[asked]*prober{}})
+	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, read: map[string]volumes.Content{}})
 	m := remembered.(*memory)
-	m.verdicts = map[asked]verdict{}
-	for question, p := range m.probers {
-		m.verdicts[question] = verdict(p.verdict.Load())
-	}
 	pod := found[0]
 	if m.written != nil && control.Revision(pod.ResourceVersion) < control.Revision(m.written.ResourceVersion) {
 		pod = m.written // the watch has not brought it yet
 	}
-	if m.refusal == (refusal{}) {
-		if m.refusal = k.admit(pod); m.refusal.reason != "" {
-			k.events.Warning(pod, m.refusal.reason, "%s", m.refusal.message)
-		}
-	}
+	k.refresh(ctx, pod, m)
 	return k.syncPod(ctx, pod, m)
 }
 
@@ -109,13 +99,13 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 			clear(m.failed) // in another sandbox it may work
 		case startContainer:
 			k.start(ctx, pod, *sandbox, m, s)
-		case callPreStop, terminate, lastCall, kill:
-			err = k.stop(ctx, pod, addressOf(pod, sandbox, k.Address), m, s)
-		case beginProbe:
-			k.begin(ctx, pod, addressOf(pod, sandbox, k.Address), m, s)
-		case endProbe:
-			m.probers[s.asked].end()
-			delete(m.probers, s.asked)
+		case terminate, kill:
+			if m.signalled[s.id].name == "" {
+				k.events.Normal(pod, "Killing", "Stopping container %s", s.container.Name)
+			}
+			if err = k.Runtime.Signal(ctx, s.id, string(s.do)); err == nil {
+				m.signalled[s.id] = signal{s.do, time.Now()}
+			}
 		case removeContainer:
 			err = k.Runtime.RemoveContainer(ctx, s.id)
 		case removePod:
@@ -128,35 +118,10 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 	return nil
 }
 
-// stop takes one step towards the end of a container. When it was told first, by its hook or a signal, counts for how long
-// it has.
-func (k *Kubelet) stop(ctx context.Context, pod *corev1.Pod, podIP string, m *memory, s step) error {
-	sent := signal{s.do, time.Now()}
-	if before := m.signalled[s.id]; before.name == "" {
-		k.events.Normal(pod, "Killing", "%s", cmp.Or(s.why, "Stopping container "+s.container.Name))
-		m.ill[s.id] = s.why != ""
-	} else if s.do != lastCall {
-		sent.at = before.at
-	}
-	var err error
-	switch s.do {
-	case callPreStop:
-		k.begin(ctx, pod, podIP, m, s)
-	case kill:
-		err = k.Runtime.Signal(ctx, s.id, "SIGKILL")
-	default:
-		err = k.Runtime.Signal(ctx, s.id, "SIGTERM")
-	}
-	if err == nil {
-		m.signalled[s.id] = sent
-	}
-	return err
-}
-
 // start starts one container and notes in m if that failed.
 func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) {
 	name := s.container.Name
-	reason, err := k.tryStart(ctx, pod, sandbox, s)
+	reason, err := k.tryStart(ctx, pod, sandbox, m, s)
 	if err == nil {
 		delete(m.failed, name)
 		slog.Info("container started", "pod", control.Key(pod), "container", name, "node", k.Node, "attempt", s.attempt)
@@ -170,14 +135,14 @@ func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sa
 	if before := m.failed[name]; before.image == f.image {
 		f.count += before.count
 	}
-	f.retry = time.Now().Add(restartDelay(f.count))
+	f.retry = time.Now().Add(retryAfter(reason, f.count))
 	m.failed[name] = f
 	slog.Warn("container does not start", "pod", control.Key(pod), "container", name, "reason", err)
-	k.events.Warning(pod, "Failed", "Error: %s: %v", reason, err)
+	k.tellFailure(pod, reason, err)
 }
 
-// tryStart gets the image, resolves what the container refers to and starts the container; reason is for the status if that fails.
-func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, s step) (reason string, err error) {
+// tryStart gets the image, prepares what the container is given and starts the container; reason is for the status if that fails.
+func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) (reason string, err error) {
 	err = k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
 	if errors.Is(err, runtime.ErrImageNotPresent) {
 		return "ErrImageNeverPull", err
@@ -185,9 +150,9 @@ func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime
 	if err != nil {
 		return "ErrImagePull", err
 	}
-	spec, err := specOf(pod, s.container, s.attempt, addressOf(pod, &sandbox, k.Address), k.Address)
+	spec, reason, err := k.prepare(ctx, pod, s, sandbox.IP, m)
 	if err != nil {
-		return "CreateContainerError", err
+		return reason, err
 	}
 	id, err := k.Runtime.StartContainer(ctx, sandbox, pod, spec)
 	if id == "" {

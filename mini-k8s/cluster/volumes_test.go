@@ -30,7 +30,7 @@ spec:
   containers:
     - name: files
       image: mini-k8s/hello:v1
-      args: [cat, /config/color, /config/..data/size, /one, /secret/deep/password, /machine/file, /scratch/init, /memory/init]
+      args: [read, /config/color, /config/..data/size, /one, /secret/deep/password, /machine/file, /scratch/init, /memory/init]
       volumeMounts:
         - {name: config, mountPath: /config}
         - {name: config, mountPath: /one, subPath: color}
@@ -133,8 +133,8 @@ func TestDockerFilesLiveAsLongAsTheirPod(t *testing.T) {
 		u.kubectl("patch", "configmap", "settings", "-p", `{"data": {"color": "green", "size": "XL"}}`)
 		u.killAll()
 		u.up("--nodes", "1", "--demo=false")
-		eventually(t, "the container reads what is new", func() bool { return u.in(pod, "", "cat", "/config/color") == "green" }, u.log)
-		if got := u.in(pod, "", "cat", "/config/size", "/one"); got != "XLblue" {
+		eventually(t, "the container reads what is new", func() bool { return u.in(pod, "", "read", "/config/color") == "green" }, u.log)
+		if got := u.in(pod, "", "read", "/config/size", "/one"); got != "XLblue" {
 			t.Errorf("what is new, and what is mounted by its subPath, are %q", got)
 		}
 	})
@@ -143,7 +143,7 @@ func TestDockerFilesLiveAsLongAsTheirPod(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.restarted(pod, int32(i+1))
-		if got := u.in(pod, "", "cat", "/scratch/mine", "/memory/mine", "/one"); got != "kept\nkept\ngreen" {
+		if got := u.in(pod, "", "read", "/scratch/mine", "/memory/mine", "/one"); got != "kept\nkept\ngreen" {
 			t.Errorf("after %d restarts it reads %q", i+1, got)
 		}
 	}
@@ -160,16 +160,6 @@ func TestDockerFilesLiveAsLongAsTheirPod(t *testing.T) {
 	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); bytes.Contains(mounts, []byte(u.home)) {
 		t.Errorf("something is mounted:\n%s", mounts)
 	}
-}
-
-// apply has kubectl apply a manifest in the namespace default.
-func (u *user) apply(manifest string) {
-	u.t.Helper()
-	file := filepath.Join(u.t.TempDir(), "manifest.yaml")
-	if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
-		u.t.Fatal(err)
-	}
-	u.kubectl("apply", "-f", file)
 }
 
 // ends waits until all containers of a pod have ended.

@@ -59,7 +59,7 @@ const domain = "cluster.local"
 type Worker struct {
 	Config
 	port    net.Listener
-	deps    control.Deps
+	deps    control.Deps // of what runs beside pods in Docker
 	node    *kubelet.Node
 	kubelet *kubelet.Kubelet
 	podCIDR string // the node's range, set before the kubelet runs
@@ -70,8 +70,11 @@ type Worker struct {
 
 // New opens the kubelet's port; nothing runs until Run, which closes it.
 func New(config Config) (*Worker, error) {
-	w := &Worker{Config: config, deps: control.NewDeps(config.Client, "worker")}
-	var err error
+	w := &Worker{Config: config}
+	dir, err := filepath.Abs(w.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("find the directory for the files of the pods: %w", err)
+	}
 	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
 		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
 	}
@@ -79,10 +82,7 @@ func New(config Config) (*Worker, error) {
 	if w.Docker == nil {
 		parts.Check = kubelet.AllIsWell
 	} else {
-		dir, err := filepath.Abs(w.Dir)
-		if err != nil {
-			return nil, fmt.Errorf("find the directory for the files of the pods: %w", err)
-		}
+		w.deps = control.NewDeps(w.Client, "worker")
 		parts.Dir, parts.Services = volumes.Dir(dir), control.Of[*corev1.Service](w.deps)
 	}
 	w.node, w.kubelet = kubelet.NewNode(parts, w.isReady), kubelet.New(parts)
@@ -114,7 +114,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	return control.Run(ctx,
 		control.Component{Name: "node", Run: w.node.Run},
 		control.Component{Name: "kubelet server", Run: w.serve},
-		control.Component{Name: "shared caches", Run: w.deps.Run},
 		control.Component{Name: "kubelet", Run: func(ctx context.Context) error {
 			if err := w.prepare(ctx); err != nil {
 				return err
@@ -126,8 +125,12 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // runPods runs the kubelet, with what makes services of pods.
 func (w *Worker) runPods(ctx context.Context) error {
-	if !w.networked {
+	if w.Docker == nil {
 		return w.kubelet.Run(ctx)
+	}
+	caches := control.Component{Name: "shared caches", Run: w.deps.Run}
+	if !w.networked {
+		return control.Run(ctx, caches, control.Component{Name: "kubelet", Run: w.kubelet.Run})
 	}
 	pods, err1 := netip.ParsePrefix(w.ClusterCIDR)
 	addresses, err2 := netip.ParsePrefix(w.ServiceCIDR)
@@ -147,7 +150,7 @@ func (w *Worker) runPods(ctx context.Context) error {
 		Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
 			return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 		}})
-	return control.Run(ctx,
+	return control.Run(ctx, caches,
 		control.Component{Name: "kubelet", Run: w.kubelet.Run},
 		control.Component{Name: "DNS", Run: names.Run},
 		control.Component{Name: "proxy", Run: func(ctx context.Context) error {

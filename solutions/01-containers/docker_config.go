@@ -104,6 +104,7 @@ func hostPorts(pod *corev1.Pod) (nat.PortSet, nat.PortMap) {
 //  4. Its log is kept as logRotation says, and it gets what resources(spec.Resources) returns.
 //  5. No hostname and no ports: they are the sandbox's. No restart policy: whether and when a container runs again is the
 //     kubelet's decision.
+//  6. What the spec says of mounts and rights, furnish(config, host, spec) sets.
 //
 //lab:01 1
 func (d *Docker) containerConfig(sandbox Sandbox, pod *corev1.Pod, spec ContainerSpec) (*container.Config, *container.HostConfig) {
@@ -126,6 +127,7 @@ func (d *Docker) containerConfig(sandbox Sandbox, pod *corev1.Pod, spec Containe
 		LogConfig:   logRotation,
 		Resources:   resources(spec.Resources),
 	}
+	furnish(config, host, spec)
 	return config, host
 }
 

@@ -108,6 +108,8 @@ func (h *Hollow) EnsureImage(_ context.Context, image string, policy corev1.Pull
 	return fmt.Errorf("pull image %s: the repository does not exist", image)
 }
 
+func (h *Hollow) ImageUser(context.Context, string) (string, error) { return "", nil }
+
 func (h *Hollow) StartSandbox(_ context.Context, pod *corev1.Pod) (Sandbox, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,6 +41,8 @@ type Runtime interface {
 
 	// EnsureImage makes the image present as the policy says.
 	EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) error
+	// ImageUser returns as whom the image, which must be present, says that its program runs: empty for root.
+	ImageUser(ctx context.Context, image string) (string, error)
 	// StartSandbox creates and starts the pod's sandbox and returns it with its address.
 	StartSandbox(ctx context.Context, pod *corev1.Pod) (Sandbox, error)
 	// StartContainer creates and starts a container in a sandbox that runs. The image must be present.
@@ -52,22 +53,9 @@ type Runtime interface {
 	RemoveContainer(ctx context.Context, containerID string) error
 	// RemovePod removes all containers of a pod and then its sandbox.
 	RemovePod(ctx context.Context, uid types.UID) error
-	// Exec runs a program in a container that runs, and returns its exit code and what it wrote, or as much of that as
-	// is of use in a message. An error says that it could not be run, or that the context ended before it did.
-	Exec(ctx context.Context, containerID string, command []string) (exitCode int, output []byte, err error)
-	// Usage measures what a container uses now.
-	Usage(ctx context.Context, containerID string) (Usage, error)
 	// Logs copies what the container wrote to out until the end, or with Follow until the container or the
 	// context ends.
 	Logs(ctx context.Context, containerID string, options LogOptions, out io.Writer) error
-
-	// Exec runs a command in a container that runs, until its output ends, and returns its exit code.
-	Exec(ctx context.Context, containerID string, command []string, streams Streams) (code int, err error)
-	// Attach joins the program of a container that runs, until its output ends. If the context ends before, the program goes
-	// on, here and in Exec.
-	Attach(ctx context.Context, containerID string, streams Streams) error
-	// Dial connects to a TCP port of a pod.
-	Dial(ctx context.Context, sandbox Sandbox, port uint16) (net.Conn, error)
 }
 
 // Machine is what a node tells of itself in its status.
@@ -120,13 +108,6 @@ const (
 	Exited  State = "Exited"
 )
 
-// Usage is what a container uses.
-type Usage struct {
-	At          time.Time
-	CPU         time.Duration // of all CPUs, since it was started
-	MemoryBytes int64         // that the kernel cannot take back
-}
-
 // ContainerSpec is what the kubelet made of a container in a pod's spec: references resolved, variables expanded.
 type ContainerSpec struct {
 	Name       string
@@ -138,7 +119,16 @@ type ContainerSpec struct {
 	Env        []string // KEY=value
 	Resources  corev1.ResourceRequirements
 	TTY, Stdin bool
-	StdinOnce  bool // Stdin ends when the first client that attaches ends it
+	Mounts     []Mount
+	User       string                  // or user:group; empty for the image's
+	Groups     []string                // beside its own
+	Rights     *corev1.SecurityContext // all but user and groups; nil for what the runtime gives
+}
+
+// Mount is a part of the machine that a container sees.
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
 }
 
 // LogOptions select from a container's log.
@@ -148,14 +138,3 @@ type LogOptions struct {
 	Tail       *int64 // lines from the end; nil for all
 	Since      time.Time
 }
-
-// Streams connect a client with a program.
-type Streams struct {
-	Stdin          io.ReadCloser // nil for none; closed when the program's output has ended
-	Stdout, Stderr io.Writer     // nil for none
-	TTY            bool          // of a command that is executed: it gets a terminal, and all its output is Stdout
-	Sizes          <-chan Size   // of the terminal, as it changes; nil if there is none
-}
-
-// Size of a terminal, in characters.
-type Size struct{ Width, Height uint16 }

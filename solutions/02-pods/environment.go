@@ -1,40 +1,144 @@
 package kubelet
 
+// What a container's program is told: its command, its arguments and its environment. All here is pure.
+
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"workshop/mini-k8s/worker/runtime"
+	"workshop/mini-k8s/worker/volumes"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
-// specOf returns what the runtime is to start. In the environment, references to the pod's own fields are resolved (the
-// downward API), and $(NAME) is replaced by the variable of that name if it stands before; in the command and its
-// arguments by any.
-func specOf(pod *corev1.Pod, c *corev1.Container, attempt int, podIP, hostIP string) (runtime.ContainerSpec, error) {
+// surroundings are what a container may refer to that does not stand in its pod's spec.
+type surroundings struct {
+	podIP, hostIP string
+	room          func() (corev1.ResourceList, error) // of the node: the limit of what has none
+	services      []*corev1.Service
+	read          volumes.Reader
+}
+
+// specOf returns what the runtime is to start, all but its files and rights. In the command and its arguments $(NAME) is
+// replaced by the variable of that name.
+func specOf(pod *corev1.Pod, c *corev1.Container, attempt int, around surroundings) (runtime.ContainerSpec, map[string]string, error) {
 	spec := runtime.ContainerSpec{Name: c.Name, Image: c.Image, Attempt: attempt, WorkingDir: c.WorkingDir, Resources: c.Resources,
-		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce}
-	known := map[string]string{}
-	for _, v := range c.Env {
-		value := expand(v.Value, known)
-		if v.ValueFrom != nil && v.ValueFrom.FieldRef != nil {
-			var err error
-			if value, err = fieldOf(pod, v.ValueFrom.FieldRef.FieldPath, podIP, hostIP); err != nil {
-				return spec, fmt.Errorf("env %s: %w", v.Name, err)
-			}
-		}
-		known[v.Name] = value
-		spec.Env = append(spec.Env, v.Name+"="+value)
+		TTY: c.TTY, Stdin: c.Stdin}
+	variables, err := environment(pod, c, around)
+	if err != nil {
+		return spec, nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		spec.Env = append(spec.Env, name+"="+variables[name])
 	}
 	for _, word := range c.Command {
-		spec.Command = append(spec.Command, expand(word, known))
+		spec.Command = append(spec.Command, expand(word, variables))
 	}
 	for _, word := range c.Args {
-		spec.Args = append(spec.Args, expand(word, known))
+		spec.Args = append(spec.Args, expand(word, variables))
 	}
-	return spec, nil
+	return spec, variables, nil
+}
+
+// environment returns the variables: those that tell of services, then those of envFrom, then those of env. Each takes the
+// place of one before it that has its name, and in a value $(NAME) is replaced by the one of that name that stands before.
+func environment(pod *corev1.Pod, c *corev1.Container, around surroundings) (map[string]string, error) {
+	variables := map[string]string{}
+	for _, s := range around.services {
+		maps.Copy(variables, serviceVariables(s))
+	}
+	for _, from := range c.EnvFrom {
+		kind, ref := volumes.ConfigMap, from.ConfigMapRef
+		if from.SecretRef != nil {
+			kind, ref = volumes.Secret, (*corev1.ConfigMapEnvSource)(from.SecretRef)
+		}
+		content, err := around.read(kind, ref.Name, ptr.Deref(ref.Optional, false))
+		if err != nil {
+			return nil, err
+		}
+		for key, value := range content.Text {
+			variables[from.Prefix+key] = value
+		}
+	}
+	for _, v := range c.Env {
+		value, err := valueOf(pod, c, v, variables, around)
+		if err == nil {
+			variables[v.Name] = value
+		} else if !errors.Is(err, errLeftOut) {
+			return nil, err
+		}
+	}
+	return variables, nil
+}
+
+// errLeftOut is returned for a variable that may be missing, and is.
+var errLeftOut = errors.New("the variable is optional and has no value")
+
+func valueOf(pod *corev1.Pod, c *corev1.Container, v corev1.EnvVar, before map[string]string, around surroundings) (value string, err error) {
+	from := v.ValueFrom
+	switch {
+	case from == nil:
+		return expand(v.Value, before), nil
+	case from.ConfigMapKeyRef != nil:
+		return keyOf(pod, volumes.ConfigMap, from.ConfigMapKeyRef, around.read)
+	case from.SecretKeyRef != nil:
+		return keyOf(pod, volumes.Secret, (*corev1.ConfigMapKeySelector)(from.SecretKeyRef), around.read)
+	case from.ResourceFieldRef != nil:
+		value, err = resourceOf(pod, c, from.ResourceFieldRef, around.room)
+	case from.FieldRef != nil:
+		value, err = fieldOf(pod, from.FieldRef.FieldPath, around.podIP, around.hostIP)
+	}
+	if err != nil {
+		return "", fmt.Errorf("env %s: %w", v.Name, err)
+	}
+	return value, nil
+}
+
+// keyOf returns what a ConfigMap or Secret has under the key.
+func keyOf(pod *corev1.Pod, kind string, ref *corev1.ConfigMapKeySelector, read volumes.Reader) (string, error) {
+	optional := ptr.Deref(ref.Optional, false)
+	content, err := read(kind, ref.Name, optional)
+	value, found := content.Text[ref.Key]
+	switch {
+	case err != nil || found:
+		return value, err
+	case optional:
+		return "", errLeftOut
+	}
+	return "", fmt.Errorf("couldn't find key %s in %s %s/%s", ref.Key, kind, pod.Namespace, ref.Name)
+}
+
+// resourceOf returns a request or limit, in units of the divisor and rounded up. What has no limit is limited by the node.
+func resourceOf(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, room func() (corev1.ResourceList, error)) (string, error) {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		if i := slices.IndexFunc(list, func(c corev1.Container) bool { return c.Name == ref.ContainerName }); i >= 0 {
+			c = &list[i]
+		}
+	}
+	kind, name, _ := strings.Cut(ref.Resource, ".")
+	list := c.Resources.Requests
+	if kind == "limits" {
+		list = c.Resources.Limits
+		if _, found := list[corev1.ResourceName(name)]; !found {
+			var err error
+			if list, err = room(); err != nil {
+				return "", err
+			}
+		}
+	}
+	quantity, divisor := list[corev1.ResourceName(name)], ref.Divisor
+	amount, unit := quantity.Value(), max(1, divisor.Value())
+	if divisor.MilliValue() == 1 { // of CPU: thousandths
+		amount = quantity.MilliValue()
+	}
+	return strconv.FormatInt((amount+unit-1)/unit, 10), nil
 }
 
 // fieldOf returns what a fieldRef may ask for.

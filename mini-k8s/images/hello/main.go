@@ -11,8 +11,10 @@
 //	hello get URL      print what the URL answers: a curl for an image that has no shell
 //	hello env          print the environment
 //	hello id           print user, group and further groups
-//	hello cat FILE...  print files, or what it reads and how much that was
+//	hello cat          write what it reads, and how much that was to standard error
+//	hello read FILE... print files
 //	hello write FILE TEXT
+//	                   make a file of it
 package main
 
 import (
@@ -69,6 +71,10 @@ func main() {
 			fmt.Fprintln(os.Stdout, "line", i+1)
 			fmt.Fprintln(os.Stderr, "error line", i+1)
 		}
+	case "cat":
+		var count int64
+		count, err = io.Copy(os.Stdout, os.Stdin)
+		fmt.Fprintln(os.Stderr, count, "bytes")
 	case "size":
 		err = size(ctx)
 	case "get":
@@ -78,12 +84,12 @@ func main() {
 	case "id":
 		groups, _ := os.Getgroups()
 		fmt.Println("user", os.Getuid(), "group", os.Getgid(), "groups", groups)
-	case "cat":
-		err = cat(os.Args[2:])
+	case "read":
+		err = read(os.Args[2:])
 	case "write":
 		err = os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
 	default:
-		err = fmt.Errorf("hello knows exit, sleep, stay, eat, log, size, get, env, id, cat and write, not %q", args[0])
+		err = fmt.Errorf("hello knows exit, sleep, stay, eat, log, cat, size, get, env, id, read and write, not %q", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
@@ -162,12 +168,7 @@ func size(ctx context.Context) error {
 	return nil
 }
 
-func cat(paths []string) error {
-	if len(paths) == 0 {
-		count, err := io.Copy(os.Stdout, os.Stdin)
-		fmt.Fprintln(os.Stderr, count, "bytes")
-		return err
-	}
+func read(paths []string) error {
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {

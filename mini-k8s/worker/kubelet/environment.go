@@ -55,13 +55,11 @@ func environment(pod *corev1.Pod, c *corev1.Container, around surroundings) (map
 		maps.Copy(variables, serviceVariables(s))
 	}
 	for _, from := range c.EnvFrom {
-		kind, name, optional := volumes.ConfigMap, "", (*bool)(nil)
-		if ref := from.ConfigMapRef; ref != nil {
-			name, optional = ref.Name, ref.Optional
-		} else if ref := from.SecretRef; ref != nil {
-			kind, name, optional = volumes.Secret, ref.Name, ref.Optional
+		kind, ref := volumes.ConfigMap, from.ConfigMapRef
+		if from.SecretRef != nil {
+			kind, ref = volumes.Secret, (*corev1.ConfigMapEnvSource)(from.SecretRef)
 		}
-		content, err := around.read(kind, name, ptr.Deref(optional, false))
+		content, err := around.read(kind, ref.Name, ptr.Deref(ref.Optional, false))
 		if err != nil {
 			return nil, err
 		}
@@ -89,11 +87,9 @@ func valueOf(pod *corev1.Pod, c *corev1.Container, v corev1.EnvVar, before map[s
 	case from == nil:
 		return expand(v.Value, before), nil
 	case from.ConfigMapKeyRef != nil:
-		ref := from.ConfigMapKeyRef
-		return keyOf(pod, volumes.ConfigMap, ref.Name, ref.Key, ptr.Deref(ref.Optional, false), around.read)
+		return keyOf(pod, volumes.ConfigMap, from.ConfigMapKeyRef, around.read)
 	case from.SecretKeyRef != nil:
-		ref := from.SecretKeyRef
-		return keyOf(pod, volumes.Secret, ref.Name, ref.Key, ptr.Deref(ref.Optional, false), around.read)
+		return keyOf(pod, volumes.Secret, (*corev1.ConfigMapKeySelector)(from.SecretKeyRef), around.read)
 	case from.ResourceFieldRef != nil:
 		value, err = resourceOf(pod, c, from.ResourceFieldRef, around.room)
 	case from.FieldRef != nil:
@@ -106,19 +102,17 @@ func valueOf(pod *corev1.Pod, c *corev1.Container, v corev1.EnvVar, before map[s
 }
 
 // keyOf returns what a ConfigMap or Secret has under the key.
-func keyOf(pod *corev1.Pod, kind, name, key string, optional bool, read volumes.Reader) (string, error) {
-	content, err := read(kind, name, optional)
-	if err != nil {
-		return "", err
-	}
-	value, found := content.Text[key]
+func keyOf(pod *corev1.Pod, kind string, ref *corev1.ConfigMapKeySelector, read volumes.Reader) (string, error) {
+	optional := ptr.Deref(ref.Optional, false)
+	content, err := read(kind, ref.Name, optional)
+	value, found := content.Text[ref.Key]
 	switch {
-	case found:
-		return value, nil
+	case err != nil || found:
+		return value, err
 	case optional:
 		return "", errLeftOut
 	}
-	return "", fmt.Errorf("couldn't find key %s in %s %s/%s", key, kind, pod.Namespace, name)
+	return "", fmt.Errorf("couldn't find key %s in %s %s/%s", ref.Key, kind, pod.Namespace, ref.Name)
 }
 
 // resourceOf returns a request or limit, in units of the divisor and rounded up. What has no limit is limited by the node.
@@ -129,23 +123,20 @@ func resourceOf(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldS
 		}
 	}
 	kind, name, _ := strings.Cut(ref.Resource, ".")
-	quantity := c.Resources.Requests[corev1.ResourceName(name)]
+	list := c.Resources.Requests
 	if kind == "limits" {
-		var found bool
-		quantity, found = c.Resources.Limits[corev1.ResourceName(name)]
-		if !found {
-			all, err := room()
-			if err != nil {
+		list = c.Resources.Limits
+		if _, found := list[corev1.ResourceName(name)]; !found {
+			var err error
+			if list, err = room(); err != nil {
 				return "", err
 			}
-			quantity = all[corev1.ResourceName(name)]
 		}
 	}
-	amount, unit := quantity.Value(), max(1, ref.Divisor.Value())
-	if name == string(corev1.ResourceCPU) { // in thousandths, for the divisor may be one
-		if amount, unit = quantity.MilliValue(), 1000; !ref.Divisor.IsZero() {
-			unit = ref.Divisor.MilliValue()
-		}
+	quantity, divisor := list[corev1.ResourceName(name)], ref.Divisor
+	amount, unit := quantity.Value(), max(1, divisor.Value())
+	if divisor.MilliValue() == 1 { // of CPU: thousandths
+		amount = quantity.MilliValue()
 	}
 	return strconv.FormatInt((amount+unit-1)/unit, 10), nil
 }

@@ -47,12 +47,10 @@ func (k *Kubelet) tellFailure(pod *corev1.Pod, reason string, err error) {
 // prepare makes a pod's volumes and says what a container is to be started with. The reason is for its status, if that fails.
 func (k *Kubelet) prepare(ctx context.Context, pod *corev1.Pod, s step, podIP string, m *memory) (spec runtime.ContainerSpec, reason string, err error) {
 	c, around := s.container, surroundings{podIP: podIP, hostIP: k.Address, read: k.reader(ctx, pod, m)}
-	if k.Dir != "" {
-		if err := k.Dir.Make(pod, around.read); err != nil {
-			return spec, notMounted, err
-		}
-		m.refreshed = time.Now()
+	if err := k.Dir.Make(pod, around.read); err != nil {
+		return spec, notMounted, err
 	}
+	m.refreshed = time.Now()
 	if k.Services != nil {
 		if err := k.Services.CatchUp(ctx); err != nil {
 			return spec, badConfig, err
@@ -79,12 +77,9 @@ func (k *Kubelet) prepare(ctx context.Context, pod *corev1.Pod, s step, podIP st
 	if err != nil {
 		return spec, badConfig, err
 	}
-	for i := range c.VolumeMounts {
-		if k.Dir == "" {
-			break
-		}
-		mount := &c.VolumeMounts[i]
-		source, readOnly, err := k.Dir.Source(pod, mount, mount.SubPath+expand(mount.SubPathExpr, variables)) // one of the two
+	for _, mount := range c.VolumeMounts {
+		mount.SubPath += expand(mount.SubPathExpr, variables) // one of the two is empty
+		source, readOnly, err := k.Dir.Source(pod, mount)
 		if err != nil {
 			return spec, badConfig, fmt.Errorf("prepare %s: %w", mount.MountPath, err)
 		}
@@ -96,7 +91,7 @@ func (k *Kubelet) prepare(ctx context.Context, pod *corev1.Pod, s step, podIP st
 // refresh brings the files that a pod sees of ConfigMaps and Secrets up to date, once in a while. The pod is no worse off if
 // that fails: it has the ones of before.
 func (k *Kubelet) refresh(ctx context.Context, pod *corev1.Pod, m *memory) {
-	if k.Dir == "" || pod.DeletionTimestamp != nil || time.Since(m.refreshed) < resync/2 {
+	if pod.DeletionTimestamp != nil || time.Since(m.refreshed) < resync/2 {
 		return
 	}
 	m.refreshed = time.Now()
@@ -126,21 +121,20 @@ func (k *Kubelet) reader(ctx context.Context, pod *corev1.Pod, m *memory) volume
 	}
 }
 
-func (k *Kubelet) contentOf(ctx context.Context, kind, namespace, name string) (volumes.Content, error) {
+func (k *Kubelet) contentOf(ctx context.Context, kind, namespace, name string) (content volumes.Content, err error) {
 	if kind == volumes.ConfigMap {
-		found, err := client.Of[*corev1.ConfigMap](k.Client).Get(ctx, namespace, name)
-		if err != nil {
-			return volumes.Content{}, err
+		var found *corev1.ConfigMap
+		if found, err = client.Of[*corev1.ConfigMap](k.Client).Get(ctx, namespace, name); err == nil {
+			content = volumes.Content{Text: found.Data, Binary: found.BinaryData}
 		}
-		return volumes.Content{Text: found.Data, Binary: found.BinaryData}, nil
+		return content, err
 	}
 	found, err := client.Of[*corev1.Secret](k.Client).Get(ctx, namespace, name)
-	if err != nil {
-		return volumes.Content{}, err
+	if err == nil {
+		content.Text = map[string]string{}
+		for key, value := range found.Data {
+			content.Text[key] = string(value)
+		}
 	}
-	content := volumes.Content{Text: map[string]string{}}
-	for key, value := range found.Data {
-		content.Text[key] = string(value)
-	}
-	return content, nil
+	return content, err
 }

@@ -166,9 +166,7 @@ func TestFilesGoWithTheirPod(t *testing.T) {
 		}
 		mastertest.Delete[*corev1.Pod](t, b.Client, "default", "web", "")
 		b.waitGone(pod.UID)
-		if left, _ := b.dir.Pods(); len(left) > 0 {
-			t.Errorf("there are files of %v", left)
-		}
+		b.eventually("so are its files", func() bool { return len(b.dir.Pods()) == 0 })
 
 		b.stop()
 		if err := os.MkdirAll(filepath.Join(string(b.dir), "gone-uid", "v"), 0o700); err != nil { // its pod went while no kubelet ran
@@ -176,8 +174,7 @@ func TestFilesGoWithTheirPod(t *testing.T) {
 		}
 		b.start()
 		b.eventually("what was left of it is gone", func() bool {
-			left, _ := b.dir.Pods()
-			return len(left) == 0
+			return len(b.dir.Pods()) == 0
 		})
 	})
 }

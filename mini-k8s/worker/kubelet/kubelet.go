@@ -127,11 +127,7 @@ func (k *Kubelet) lookAtAll(ctx context.Context) error {
 		for _, pod := range actual {
 			k.queue.Add(string(pod.UID))
 		}
-		withFiles, err := k.Dir.Pods()
-		if err != nil {
-			slog.Warn("cannot list the files of the node's pods", "node", k.Node, "reason", err)
-		}
-		for _, uid := range withFiles {
+		for _, uid := range k.Dir.Pods() { // of which there may be no more than their files
 			k.queue.Add(string(uid))
 		}
 		control.Sleep(ctx, resync)

@@ -40,28 +40,26 @@ func groupsOf(pod *corev1.Pod) (groups []string) {
 // userOf returns as whom a container runs, user or user:group, when its image would run as imageUser. It is an error if that
 // is root, or may be, and must not be.
 func userOf(pod *corev1.Pod, c *corev1.Container, rights corev1.SecurityContext, imageUser string) (string, error) {
-	user, _, _ := strings.Cut(cmp.Or(imageUser, "0"), ":")
-	_, err := strconv.Atoi(user)
-	named, said := err != nil, imageUser
 	if rights.RunAsUser != nil {
-		user, named = strconv.FormatInt(*rights.RunAsUser, 10), false
-		said = user
+		imageUser = strconv.FormatInt(*rights.RunAsUser, 10)
 	}
-	if rights.RunAsGroup != nil {
-		said = user + ":" + strconv.FormatInt(*rights.RunAsGroup, 10)
-	}
+	user, _, _ := strings.Cut(cmp.Or(imageUser, "0"), ":")
+	number, err := strconv.Atoi(user)
 	why := ""
 	switch {
 	case !ptr.Deref(rights.RunAsNonRoot, false):
-	case user == "0" && rights.RunAsUser != nil:
-		why = "container's runAsUser breaks non-root policy"
-	case user == "0":
-		why = "container has runAsNonRoot and image will run as root"
-	case named:
+	case err != nil:
 		why = fmt.Sprintf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", user)
+	case number == 0 && rights.RunAsUser != nil:
+		why = "container's runAsUser breaks non-root policy"
+	case number == 0:
+		why = "container has runAsNonRoot and image will run as root"
 	}
-	if why != "" {
+	switch {
+	case why != "":
 		return "", fmt.Errorf("%s (pod: \"%s_%s(%s)\", container: %s)", why, pod.Name, pod.Namespace, pod.UID, c.Name)
+	case rights.RunAsGroup != nil:
+		return user + ":" + strconv.FormatInt(*rights.RunAsGroup, 10), nil
 	}
-	return said, nil
+	return imageUser, nil
 }

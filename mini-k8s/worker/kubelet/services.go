@@ -14,15 +14,14 @@ import (
 
 // servicesFor returns the services that a pod is told of in its environment: those of its namespace, if it wants that, and the
 // one of the API server.
-func servicesFor(pod *corev1.Pod, all []*corev1.Service) []*corev1.Service {
-	wanted := ptr.Deref(pod.Spec.EnableServiceLinks, true)
-	found := slices.DeleteFunc(slices.Clone(all), func(s *corev1.Service) bool {
-		isAPIServer := s.Namespace == metav1.NamespaceDefault && s.Name == "kubernetes"
-		return !isAPIServer && !(wanted && s.Namespace == pod.Namespace)
-	})
-	slices.SortFunc(found, func(a, b *corev1.Service) int { // of two of a name the pod's own counts
-		return cmp.Compare(strconv.FormatBool(a.Namespace == pod.Namespace), strconv.FormatBool(b.Namespace == pod.Namespace))
-	})
+func servicesFor(pod *corev1.Pod, all []*corev1.Service) (found []*corev1.Service) {
+	for _, s := range all {
+		if s.Namespace == metav1.NamespaceDefault && s.Name == "kubernetes" {
+			found = slices.Insert(found, 0, s) // of two of a name the pod's own counts
+		} else if s.Namespace == pod.Namespace && ptr.Deref(pod.Spec.EnableServiceLinks, true) {
+			found = append(found, s)
+		}
+	}
 	return found
 }
 

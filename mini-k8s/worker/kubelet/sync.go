@@ -263,9 +263,6 @@ func (k *Kubelet) report(ctx context.Context, pod *corev1.Pod, actual runtime.Po
 
 // confirmDeletion tells the API server that nothing of the pod is left, so that the object can go as well.
 func (k *Kubelet) confirmDeletion(ctx context.Context, pod *corev1.Pod) error {
-	if err := k.Dir.Remove(pod.UID); err != nil {
-		return err
-	}
 	options := metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID))}
 	_, err := k.client.Delete(ctx, pod.Namespace, pod.Name, options)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {

@@ -43,8 +43,8 @@ func TestDockerContainersHaveTheFilesAndRightsOfTheirSpec(t *testing.T) {
 		args []string
 		want string // in the log
 	}{
-		{"a directory", ContainerSpec{Mounts: writable}, []string{"cat", "/dir/file"}, "what it has"},
-		{"one file", ContainerSpec{Mounts: []Mount{{Source: dir + "/file", Target: "/etc/name"}}}, []string{"cat", "/etc/name"}, "what it has"},
+		{"a directory", ContainerSpec{Mounts: writable}, []string{"read", "/dir/file"}, "what it has"},
+		{"one file", ContainerSpec{Mounts: []Mount{{Source: dir + "/file", Target: "/etc/name"}}}, []string{"read", "/etc/name"}, "what it has"},
 		{"written to", ContainerSpec{Mounts: writable, User: "1000"}, []string{"write", "/dir/mine", "x"}, ""},
 		{"only to be read", ContainerSpec{Mounts: readOnly}, []string{"write", "/dir/file", "x"}, "read-only file system"},
 		{"a root that is only to be read", ContainerSpec{Rights: &corev1.SecurityContext{ReadOnlyRootFilesystem: &yes}}, []string{"write", "/file", "x"}, "read-only file system"},
@@ -52,10 +52,10 @@ func TestDockerContainersHaveTheFilesAndRightsOfTheirSpec(t *testing.T) {
 		{"a user", ContainerSpec{User: "1000"}, []string{"id"}, "user 1000 group 0 groups"},
 		{"user and groups", ContainerSpec{User: "1000:2000", Groups: []string{"3000", "4000"}}, []string{"id"}, "user 1000 group 2000 groups [2000 3000 4000]"},
 		{"no capabilities", ContainerSpec{Rights: &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}},
-			[]string{"cat", "/proc/self/status"}, "CapEff:\t0000000000000000"},
+			[]string{"read", "/proc/self/status"}, "CapEff:\t0000000000000000"},
 		{"one capability", ContainerSpec{Rights: &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}, Drop: []corev1.Capability{"ALL"}}}},
-			[]string{"cat", "/proc/self/status"}, "CapEff:\t0000000000001000"},
-		{"no further privileges", ContainerSpec{Rights: &corev1.SecurityContext{AllowPrivilegeEscalation: &no}}, []string{"cat", "/proc/self/status"}, "NoNewPrivs:\t1"},
+			[]string{"read", "/proc/self/status"}, "CapEff:\t0000000000001000"},
+		{"no further privileges", ContainerSpec{Rights: &corev1.SecurityContext{AllowPrivilegeEscalation: &no}}, []string{"read", "/proc/self/status"}, "NoNewPrivs:\t1"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			pod := newPod(t, r)

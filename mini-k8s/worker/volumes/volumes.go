@@ -19,12 +19,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Dir is where a node keeps the files of its pods. Calls for different pods may run at the same time.
+// Dir is where a node keeps the files of its pods; with none nothing is made, for containers that are hollow. Calls for
+// different pods may run at the same time.
 type Dir string
 
 // Content is what a ConfigMap or Secret holds, by its keys.
@@ -44,46 +46,46 @@ type Reader func(kind, name string, optional bool) (Content, error)
 
 // Make makes those of a pod's volumes that are not there, and brings the others up to date.
 func (d Dir) Make(pod *corev1.Pod, read Reader) error {
+	return d.each(pod, func(v corev1.Volume, path string) error {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		switch {
+		case v.HostPath != nil:
+			return makeHostPath(v.HostPath.Path, v.HostPath.Type)
+		case v.EmptyDir != nil:
+			return makeEmptyDir(path, v.EmptyDir.Medium, groupOf(pod))
+		}
+		return show(path, v, groupOf(pod), read)
+	})
+}
+
+// Refresh brings what a pod sees of ConfigMaps and Secrets up to date. It makes no volume that is not there.
+func (d Dir) Refresh(pod *corev1.Pod, read Reader) error {
+	return d.each(pod, func(v corev1.Volume, path string) error {
+		if _, err := os.Lstat(filepath.Join(path, current)); err != nil {
+			return nil
+		}
+		return show(path, v, groupOf(pod), read)
+	})
+}
+
+// each does something with each of a pod's volumes, if this is a directory at all.
+func (d Dir) each(pod *corev1.Pod, do func(v corev1.Volume, path string) error) error {
+	if d == "" {
+		return nil
+	}
 	for _, v := range pod.Spec.Volumes {
-		if err := d.make(pod, v, read); err != nil {
+		if err := do(v, filepath.Join(d.of(pod.UID), v.Name)); err != nil {
 			return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err)
 		}
 	}
 	return nil
 }
 
-func (d Dir) make(pod *corev1.Pod, v corev1.Volume, read Reader) error {
-	if v.HostPath != nil {
-		return makeHostPath(v.HostPath.Path, v.HostPath.Type)
-	}
-	if err := os.MkdirAll(d.of(pod.UID), 0o700); err != nil {
-		return err
-	}
-	path, group := filepath.Join(d.of(pod.UID), v.Name), groupOf(pod)
-	if v.EmptyDir != nil {
-		return makeEmptyDir(path, v.EmptyDir.Medium, group)
-	}
-	files, err := filesOf(v, read)
-	if err != nil {
-		return err
-	}
-	return show(path, files, group)
-}
-
-// Refresh brings what a pod sees of ConfigMaps and Secrets up to date. It makes no volume that is not there.
-func (d Dir) Refresh(pod *corev1.Pod, read Reader) error {
-	there := *pod
-	there.Spec.Volumes = slices.Clone(pod.Spec.Volumes)
-	there.Spec.Volumes = slices.DeleteFunc(there.Spec.Volumes, func(v corev1.Volume) bool {
-		_, err := os.Lstat(filepath.Join(d.of(pod.UID), v.Name, current))
-		return err != nil
-	})
-	return d.Make(&there, read)
-}
-
 // Source returns what of the machine is to be mounted for a mount of the pod, and whether it can only be read. The pod's
 // volumes must have been made.
-func (d Dir) Source(pod *corev1.Pod, mount *corev1.VolumeMount, subPath string) (path string, readOnly bool, err error) {
+func (d Dir) Source(pod *corev1.Pod, mount corev1.VolumeMount) (path string, readOnly bool, err error) {
 	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
 	if i < 0 {
 		return "", false, fmt.Errorf("the pod has no volume %q", mount.Name)
@@ -93,9 +95,9 @@ func (d Dir) Source(pod *corev1.Pod, mount *corev1.VolumeMount, subPath string) 
 	if path = filepath.Join(d.of(pod.UID), v.Name); v.HostPath != nil {
 		path = v.HostPath.Path
 	}
-	if subPath != "" {
-		if path, err = inside(path, subPath, readOnly); err != nil {
-			return "", false, fmt.Errorf("subPath %q of volume %q: %w", subPath, v.Name, err)
+	if mount.SubPath != "" && d != "" {
+		if path, err = inside(path, mount.SubPath, readOnly); err != nil {
+			return "", false, fmt.Errorf("subPath %q of volume %q: %w", mount.SubPath, v.Name, err)
 		}
 	}
 	return path, readOnly || mount.ReadOnly, nil
@@ -119,15 +121,12 @@ func inside(volume, subPath string, readOnly bool) (string, error) {
 }
 
 // Pods returns the UIDs of the pods that have files here.
-func (d Dir) Pods() (uids []types.UID, err error) {
-	entries, err := os.ReadDir(string(d))
-	if errors.Is(err, fs.ErrNotExist) || d == "" {
-		return nil, nil
-	}
+func (d Dir) Pods() (uids []types.UID) {
+	entries, _ := os.ReadDir(string(d)) // what cannot be listed cannot be removed either
 	for _, entry := range entries {
 		uids = append(uids, types.UID(entry.Name()))
 	}
-	return uids, err
+	return uids
 }
 
 // Remove removes what was made for a pod. Its containers must be gone.
@@ -135,25 +134,21 @@ func (d Dir) Remove(uid types.UID) error {
 	if d == "" {
 		return nil
 	}
-	if err := Remove(d.of(uid)); err != nil {
-		return fmt.Errorf("remove the volumes of pod %s: %w", uid, err)
-	}
-	return nil
+	return Remove(d.of(uid))
 }
 
 // Remove removes a directory in which there may be volumes.
 func Remove(path string) error {
-	path, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	for {
+		err := os.RemoveAll(path)
+		var busy *fs.PathError
+		if !errors.As(err, &busy) || !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+		if err := unmount(busy.Path); err != nil { // memory, which RemoveAll has emptied
+			return fmt.Errorf("unmount %s: %w", busy.Path, err)
+		}
 	}
-	if err == nil {
-		err = unmountBelow(path)
-	}
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(path)
 }
 
 func (d Dir) of(uid types.UID) string { return filepath.Join(string(d), string(uid)) }

@@ -1,4 +1,4 @@
-package apiserver
+package kubelets
 
 import (
 	"context"
@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"workshop/mini-k8s/api"
-	"workshop/mini-k8s/master/store"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -25,60 +23,10 @@ const (
 	maxUsage      = 1 << 20
 )
 
-// metricsRoutes serves what nodes and pods use at this moment, for `kubectl top` and whoever scales: the kubelets are asked.
-//
-// In Kubernetes: metrics-server, which asks them every 15 s, behind an APIService.
-func (s *Server) metricsRoutes() {
-	for _, kind := range api.Measured {
-		list := func(w http.ResponseWriter, r *request) error {
-			found, err := s.measure(r)
-			if err != nil {
-				return err
-			}
-			return writeJSON(w, http.StatusOK, map[string]any{"kind": kind.Kind + "List", "apiVersion": kind.GroupVersion().String(),
-				"metadata": metav1.ListMeta{}, "items": found})
-		}
-		if kind.Namespaced {
-			s.handle("list", kind.Path("", "", ""), kind, "", list)
-		}
-		s.handle("list", kind.Path("{namespace}", "", ""), kind, "", list)
-		s.handle("get", kind.Path("{namespace}", "{name}", ""), kind, "", func(w http.ResponseWriter, r *request) error {
-			found, err := s.measure(r)
-			if err == nil && len(found) == 0 {
-				err = apierrors.NewNotFound(kind.GroupResource(), r.name)
-			}
-			if err != nil {
-				return err
-			}
-			return writeJSON(w, http.StatusOK, found[0])
-		})
-	}
-}
-
-// measure returns the metrics of the nodes or pods that a request is about. What nobody can tell of is left out.
-func (s *Server) measure(r *request) ([]api.Metrics, error) {
-	of := *r // the same of the objects themselves
-	of.kind = api.Lookup(r.kind.Resource)
-	var stored []store.Object
-	var err error
-	if r.verb == "list" {
-		var wanted selection
-		if _, wanted, err = of.readOptions(); err == nil {
-			stored, _, err = s.find(&of, wanted)
-		}
-	} else {
-		stored = make([]store.Object, 1)
-		stored[0], err = s.Store.Get(r.Context(), keyOf(of.kind, of.namespace, of.name))
-	}
-	if err != nil {
-		return nil, err
-	}
+// Measure asks the kubelets what nodes or pods use, and returns it as objects of the kind. What nobody can tell of is left out.
+func (c *Caller) Measure(ctx context.Context, kind *api.Kind, objects []api.Object) []api.Metrics {
 	nodes := map[string][]api.Object{} // what is asked of each
-	for _, one := range stored {
-		o, err := decode(of.kind, one)
-		if err != nil {
-			return nil, err
-		}
+	for _, o := range objects {
 		node := o.GetName()
 		if pod, ok := o.(*corev1.Pod); ok {
 			node = pod.Spec.NodeName
@@ -92,7 +40,7 @@ func (s *Server) measure(r *request) ([]api.Metrics, error) {
 	var asking sync.WaitGroup
 	for node, objects := range nodes {
 		asking.Go(func() {
-			usage, err := s.usageOf(r, node)
+			usage, err := c.usageOf(ctx, node)
 			if err != nil {
 				slog.Debug("a node does not tell what its pods use", "node", node, "reason", err)
 				return
@@ -100,29 +48,29 @@ func (s *Server) measure(r *request) ([]api.Metrics, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, o := range objects {
-				if m, ok := metricsOf(r.kind, o, usage); ok {
+				if m, ok := metricsOf(kind, o, usage); ok {
 					found = append(found, m)
 				}
 			}
 		})
 	}
 	asking.Wait()
-	return found, nil
+	return found
 }
 
 // usageOf asks the kubelet of a node.
-func (s *Server) usageOf(r *request, node string) (usage api.NodeUsage, err error) {
-	host, err := s.kubeletOf(r, &corev1.Pod{Spec: corev1.PodSpec{NodeName: node}})
+func (c *Caller) usageOf(ctx context.Context, node string) (usage api.NodeUsage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, usagePatience)
+	defer cancel()
+	host, err := c.hostOf(ctx, node)
 	if err != nil {
 		return usage, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), usagePatience)
-	defer cancel()
 	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/usage", nil)
 	if err != nil {
 		return usage, err
 	}
-	answer, err := s.Kubelet.Do(ask)
+	answer, err := c.Client.Do(ask)
 	if err != nil {
 		return usage, err
 	}
