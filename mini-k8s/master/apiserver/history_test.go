@@ -205,7 +205,7 @@ func TestHeartbeatsAreNoNews(t *testing.T) {
 
 func TestElementsOfListsGoByTheirNames(t *testing.T) {
 	w := newWorld(t)
-	template := `{spec: {template: {spec: {containers: [{name: c, image: "i:1", command: [%s], volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: %s}]%s}]}}}}`
+	template := `{spec: {template: {spec: {volumes: [{name: v}], containers: [{name: c, image: "i:1", command: [%s], volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: %s}]%s}]}}}}`
 	w.post(deployments, deployment("web", "")).ok()
 	w.patch("merge", deployments+"/web", toJSON(fmt.Sprintf(template, "a", "/b", ", env: [{name: P, value: '1'}, {name: Q, value: '2'}]"))).ok()
 	w.patch("merge", deployments+"/web", toJSON(fmt.Sprintf(template, "a, b", "/c", ", env: [{name: Q, value: '2'}, {name: P, value: '3'}]"))).ok()

@@ -185,7 +185,6 @@ func TestNodeReadsTheSecretsOfItsPodsAndNoOthers(t *testing.T) {
 	for _, row := range []struct{ name, spec string }{
 		{"image-pull", `imagePullSecrets: [{name: a}], containers: [{name: c, image: i}]`},
 		{"volume", `volumes: [{name: v, secret: {secretName: a}}], containers: [{name: c, image: i}]`},
-		{"projected", `volumes: [{name: v, projected: {sources: [{configMap: {name: m}}, {secret: {name: a}}]}}], containers: [{name: c, image: i}]`},
 		{"env", `containers: [{name: c, image: i}, {name: d, image: i, env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: k}}}]}]`},
 		{"env-from", `containers: [{name: c, image: i, envFrom: [{secretRef: {name: a}}]}]`},
 		{"init-env", `initContainers: [{name: b, image: i, env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: k}}}]}], containers: [{name: c, image: i}]`},
