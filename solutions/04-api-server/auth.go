@@ -124,7 +124,7 @@ func (s *Server) nodeMay(ctx context.Context, node string, do authorizationv1.Re
 
 // secretNames are the places where a pod names the Secrets that it uses.
 var secretNames = []string{
-	"spec.imagePullSecrets.name", "spec.volumes.secret.secretName", "spec.volumes.projected.sources.secret.name",
+	"spec.imagePullSecrets.name", "spec.volumes.secret.secretName",
 	"spec.containers.env.valueFrom.secretKeyRef.name", "spec.containers.envFrom.secretRef.name",
 	"spec.initContainers.env.valueFrom.secretKeyRef.name", "spec.initContainers.envFrom.secretRef.name",
 }
