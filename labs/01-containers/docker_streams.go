@@ -50,6 +50,9 @@ func (d *Docker) exec(ctx context.Context, containerID string, command []string,
 		}
 		control.Sleep(ctx, wait)
 	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	return 0, err
 }
 

@@ -247,9 +247,6 @@ func (h *Hollow) RemovePod(_ context.Context, uid types.UID) error {
 	return nil
 }
 
-// Exec runs nothing, and finds that well.
-func (h *Hollow) Exec(context.Context, string, []string) (int, []byte, error) { return 0, nil, nil }
-
 // Usage is nothing.
 func (h *Hollow) Usage(context.Context, string) (Usage, error) { return Usage{At: time.Now()}, nil }
 

@@ -30,7 +30,7 @@ type surroundings struct {
 // replaced by the variable of that name.
 func specOf(pod *corev1.Pod, c *corev1.Container, attempt int, around surroundings) (runtime.ContainerSpec, map[string]string, error) {
 	spec := runtime.ContainerSpec{Name: c.Name, Image: c.Image, Attempt: attempt, WorkingDir: c.WorkingDir, Resources: c.Resources,
-		TTY: c.TTY, Stdin: c.Stdin}
+		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce}
 	variables, err := environment(pod, c, around)
 	if err != nil {
 		return spec, nil, err

@@ -5,12 +5,12 @@
 //  1. What to do is decided anew each time, from the pod, the containers that are there and the time. A pod's status
 //     is the memory of what was there before. What else is remembered can be lost: after a kill -9 the next kubelet
 //     goes on with the same containers.
-//  2. A pod is looked at by one worker at a time, and no look waits for a container to stop.
+//  2. A pod is looked at by one worker at a time, and no look waits for a container to stop or to answer.
 //  3. The status in the API server is the kubelet's alone to write, and it is written only when it changes.
 //  4. A container whose pod is not in the API server is removed, but only after the API server has told all its pods.
 //
-// In Kubernetes: pkg/kubelet. Its pod workers, PLEG (pod lifecycle event generator), probe manager, volume manager and
-// eviction manager are what here is one loop; it can also run pods from files.
+// In Kubernetes: pkg/kubelet. Its pod workers, PLEG (pod lifecycle event generator), volume manager and eviction manager are
+// what here is one loop; its probe manager is what here are the probers. It can also run pods from files.
 package kubelet
 
 import (
@@ -41,6 +41,7 @@ type Config struct {
 	Port    int32  // of the kubelet's own server, see Handler
 	Client  *client.Client
 	Runtime runtime.Runtime
+	Check   Check // how probes and hooks ask containers; nil for really asking
 	// Dir is where the files of the pods are; with none they get no volumes, as with a runtime that has no containers.
 	Dir volumes.Dir
 	// Services are those that containers are told of in their environment; nil for none.
@@ -55,6 +56,10 @@ type Kubelet struct {
 	client client.Resource[*corev1.Pod]
 	queue  *control.Queue
 	memory sync.Map // of types.UID to *memory
+
+	admission admission
+	samples   samples
+	probing   sync.WaitGroup // the probers
 }
 
 // New returns a kubelet that does nothing until Run.
@@ -66,12 +71,21 @@ func New(config Config) *Kubelet {
 		pods:  control.NewInformer(pods, client.Selection{Fields: "spec.nodeName=" + config.Node}),
 		queue: control.NewQueue("kubelet"),
 	}
+	if k.Check == nil {
+		k.Check = k.askContainer
+	}
 	k.pods.Index("uid", func(p *corev1.Pod) []string { return []string{string(p.UID)} })
 	return k
 }
 
 // Run runs the node's pods until the context ends. The containers stay.
 func (k *Kubelet) Run(ctx context.Context) error {
+	defer k.probing.Wait() // they end with the context of the look that has begun with them
+	machine, err := k.Runtime.Machine(ctx)
+	if err != nil {
+		return err
+	}
+	k.admission.open(roomOf(machine))
 	return control.Run(ctx,
 		control.Component{Name: "pods", Run: k.pods.Run},
 		control.Component{Name: "events", Run: k.events.Run},

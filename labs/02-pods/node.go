@@ -59,7 +59,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	room := roomOf(machine)
 	n.facts = corev1.NodeStatus{
-		Capacity: room, Allocatable: room, // several workers on one machine each report all of it
+		Capacity: room, Allocatable: room,
 		Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: n.Node}},
 		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: n.Port}},
 		NodeInfo: corev1.NodeSystemInfo{OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH, OSImage: machine.OS,
@@ -80,7 +80,7 @@ func (n *Node) Run(ctx context.Context) error {
 	)
 }
 
-// roomOf returns what a machine has for pods.
+// roomOf returns what there is for pods on a machine. Several workers on one each report all of it.
 func roomOf(machine runtime.Machine) corev1.ResourceList {
 	return corev1.ResourceList{
 		corev1.ResourceCPU:    *resource.NewQuantity(int64(machine.CPUs), resource.DecimalSI),

@@ -3,6 +3,7 @@ package kubelet
 // One look at a pod: what to do is planned, carried out, and what came of it is reported.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,10 @@ type memory struct {
 	written   *corev1.Pod                // as it was after the last report
 	signalled map[string]signal          // the last signal to each container, by ID
 	failed    map[string]failure         // containers that could not be started, by name
+	ill       map[string]bool            // containers that were stopped because of a probe, by ID
+	probers   map[asked]*prober          // those that run, or have come to a verdict, of the containers that run
+	verdicts  map[asked]verdict          // theirs, when this look began
+	refusal   refusal                    // of the node to run the pod
 	read      map[string]volumes.Content // ConfigMaps and Secrets, as they were
 	refreshed time.Time                  // when the files of the pod were brought up to date
 }
@@ -52,17 +57,30 @@ type failure struct {
 func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	found := k.pods.ByIndex("uid", string(uid))
 	if len(found) == 0 { // the API server does not have it any more
-		k.memory.Delete(uid)
+		if remembered, ok := k.memory.LoadAndDelete(uid); ok {
+			remembered.(*memory).endProbes()
+		}
+		k.admission.forget(uid)
 		if err := k.Runtime.RemovePod(ctx, uid); err != nil {
 			return err
 		}
 		return k.Dir.Remove(uid)
 	}
-	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, read: map[string]volumes.Content{}})
+	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, ill: map[string]bool{}, probers: map[asked]*prober{},
+		read: map[string]volumes.Content{}})
 	m := remembered.(*memory)
+	m.verdicts = map[asked]verdict{}
+	for question, p := range m.probers {
+		m.verdicts[question] = verdict(p.verdict.Load())
+	}
 	pod := found[0]
 	if m.written != nil && control.Revision(pod.ResourceVersion) < control.Revision(m.written.ResourceVersion) {
 		pod = m.written // the watch has not brought it yet
+	}
+	if m.refusal == (refusal{}) {
+		if m.refusal = k.admit(pod); m.refusal.reason != "" {
+			k.events.Warning(pod, m.refusal.reason, "%s", m.refusal.message)
+		}
 	}
 	k.refresh(ctx, pod, m)
 	return k.syncPod(ctx, pod, m)
@@ -99,13 +117,13 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 			clear(m.failed) // in another sandbox it may work
 		case startContainer:
 			k.start(ctx, pod, *sandbox, m, s)
-		case terminate, kill:
-			if m.signalled[s.id].name == "" {
-				k.events.Normal(pod, "Killing", "Stopping container %s", s.container.Name)
-			}
-			if err = k.Runtime.Signal(ctx, s.id, string(s.do)); err == nil {
-				m.signalled[s.id] = signal{s.do, time.Now()}
-			}
+		case callPreStop, terminate, lastCall, kill:
+			err = k.stop(ctx, pod, addressOf(pod, sandbox, k.Address), m, s)
+		case beginProbe:
+			k.begin(ctx, pod, addressOf(pod, sandbox, k.Address), m, s)
+		case endProbe:
+			m.probers[s.asked].end()
+			delete(m.probers, s.asked)
 		case removeContainer:
 			err = k.Runtime.RemoveContainer(ctx, s.id)
 		case removePod:
@@ -116,6 +134,31 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 		}
 	}
 	return nil
+}
+
+// stop takes one step towards the end of a container. When it was told first, by its hook or a signal, counts for how long
+// it has.
+func (k *Kubelet) stop(ctx context.Context, pod *corev1.Pod, podIP string, m *memory, s step) error {
+	sent := signal{s.do, time.Now()}
+	if before := m.signalled[s.id]; before.name == "" {
+		k.events.Normal(pod, "Killing", "%s", cmp.Or(s.why, "Stopping container "+s.container.Name))
+		m.ill[s.id] = s.why != ""
+	} else if s.do != lastCall {
+		sent.at = before.at
+	}
+	var err error
+	switch s.do {
+	case callPreStop:
+		k.begin(ctx, pod, podIP, m, s)
+	case kill:
+		err = k.Runtime.Signal(ctx, s.id, "SIGKILL")
+	default:
+		err = k.Runtime.Signal(ctx, s.id, "SIGTERM")
+	}
+	if err == nil {
+		m.signalled[s.id] = sent
+	}
+	return err
 }
 
 // start starts one container and notes in m if that failed.
@@ -150,7 +193,7 @@ func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime
 	if err != nil {
 		return "ErrImagePull", err
 	}
-	spec, reason, err := k.prepare(ctx, pod, s, sandbox.IP, m)
+	spec, reason, err := k.prepare(ctx, pod, s, addressOf(pod, &sandbox, k.Address), m)
 	if err != nil {
 		return reason, err
 	}

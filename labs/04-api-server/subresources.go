@@ -35,10 +35,10 @@ func (s *Server) subresource(name string) subresource {
 	case "eviction":
 		return subresource{map[string]handler{"create": s.evict}, policyv1.SchemeGroupVersion.WithKind("Eviction")}
 	case "log":
-		return subresource{verbs: map[string]handler{"get": s.logs}}
+		return subresource{verbs: map[string]handler{"get": s.pass}}
 	case "exec", "attach", "portforward":
 		kind := map[string]string{"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions"}[name]
-		return subresource{map[string]handler{"create": s.connect, "get": s.connect}, corev1.SchemeGroupVersion.WithKind(kind)}
+		return subresource{map[string]handler{"create": s.pass, "get": s.pass}, corev1.SchemeGroupVersion.WithKind(kind)}
 	case "history":
 		return subresource{verbs: map[string]handler{"get": s.history}}
 	}

@@ -2,9 +2,11 @@ package replicaset
 
 import (
 	"context"
+	"time"
 
 	"workshop/labs/lab"
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/control"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -64,18 +66,25 @@ func (c *Controller) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, pods
 	return lab.TODO("06", "Controller.deletePods")
 }
 
-// updateStatus writes down how many of the pods there are, have all labels of the template, and are ready.
+// updateStatus writes down how many of the pods there are, have all labels of the template, are ready, and have been so
+// for long enough to count on. When the next will have been is a reason to look again.
 func (c *Controller) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, active []*corev1.Pod) error {
 	_, err := c.sets.ChangeStatus(ctx, rs, func(changed *appsv1.ReplicaSet) {
 		changed.Status = appsv1.ReplicaSetStatus{
 			Replicas: int32(len(active)), ObservedGeneration: rs.Generation, Conditions: rs.Status.Conditions}
-		template := labels.SelectorFromSet(rs.Spec.Template.Labels)
+		template, now := labels.SelectorFromSet(rs.Spec.Template.Labels), time.Now()
 		for _, pod := range active {
 			if template.Matches(labels.Set(pod.Labels)) {
 				changed.Status.FullyLabeledReplicas++
 			}
-			if api.PodReady(pod) {
-				changed.Status.ReadyReplicas++
+			since, ready := api.PodReadySince(pod)
+			if !ready {
+				continue
+			}
+			changed.Status.ReadyReplicas++
+			if left := since.Add(time.Duration(rs.Spec.MinReadySeconds) * time.Second).Sub(now); left > 0 {
+				c.AddAfter(control.Key(rs), left)
+			} else {
 				changed.Status.AvailableReplicas++
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,9 +54,19 @@ type Runtime interface {
 	RemoveContainer(ctx context.Context, containerID string) error
 	// RemovePod removes all containers of a pod and then its sandbox.
 	RemovePod(ctx context.Context, uid types.UID) error
+	// Usage measures what a container uses now.
+	Usage(ctx context.Context, containerID string) (Usage, error)
 	// Logs copies what the container wrote to out until the end, or with Follow until the container or the
 	// context ends.
 	Logs(ctx context.Context, containerID string, options LogOptions, out io.Writer) error
+
+	// Exec runs a command in a container that runs, until it ends, and returns its exit code.
+	Exec(ctx context.Context, containerID string, command []string, streams Streams) (code int, err error)
+	// Attach joins the program of a container that runs, until its output ends. If the context ends before, the program goes
+	// on, here and in Exec.
+	Attach(ctx context.Context, containerID string, streams Streams) error
+	// Dial connects to a TCP port of a pod.
+	Dial(ctx context.Context, sandbox Sandbox, port uint16) (net.Conn, error)
 }
 
 // Machine is what a node tells of itself in its status.
@@ -108,6 +119,13 @@ const (
 	Exited  State = "Exited"
 )
 
+// Usage is what a container uses.
+type Usage struct {
+	At          time.Time
+	CPU         time.Duration // of all CPUs, since it was started
+	MemoryBytes int64         // that the kernel cannot take back
+}
+
 // ContainerSpec is what the kubelet made of a container in a pod's spec: references resolved, variables expanded.
 type ContainerSpec struct {
 	Name       string
@@ -119,6 +137,7 @@ type ContainerSpec struct {
 	Env        []string // KEY=value
 	Resources  corev1.ResourceRequirements
 	TTY, Stdin bool
+	StdinOnce  bool // Stdin ends when the first client that attaches ends it
 	Mounts     []Mount
 	User       string                  // or user:group; empty for the image's
 	Groups     []string                // beside its own
@@ -138,3 +157,14 @@ type LogOptions struct {
 	Tail       *int64 // lines from the end; nil for all
 	Since      time.Time
 }
+
+// Streams connect a client with a program.
+type Streams struct {
+	Stdin          io.ReadCloser // nil for none; closed when the program's output has ended
+	Stdout, Stderr io.Writer     // nil for none
+	TTY            bool          // of a command that is executed: it gets a terminal, and all its output is Stdout
+	Sizes          <-chan Size   // of the terminal, as it changes; nil if there is none
+}
+
+// Size of a terminal, in characters.
+type Size struct{ Width, Height uint16 }

@@ -3,6 +3,7 @@ package kubelet
 // How a container is asked: the edge of probes and hooks.
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -15,6 +16,7 @@ import (
 	"strings"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -39,12 +41,13 @@ func AllIsWell(context.Context, corev1.ProbeHandler, Container) (string, error) 
 func (k *Kubelet) askContainer(ctx context.Context, handler corev1.ProbeHandler, about Container) (string, error) {
 	switch {
 	case handler.Exec != nil:
-		code, output, err := k.Runtime.Exec(ctx, about.ID, handler.Exec.Command)
+		var output firstBytes
+		code, err := k.Runtime.Exec(ctx, about.ID, handler.Exec.Command, runtime.Streams{Stdout: &output, Stderr: &output})
 		if errors.Is(err, context.DeadlineExceeded) {
 			return "command timed out: " + strings.Join(handler.Exec.Command, " "), nil
 		}
 		if code != 0 && err == nil {
-			return cmp.Or(strings.TrimSpace(string(output)), fmt.Sprint("command ended with exit code ", code)), nil
+			return cmp.Or(strings.TrimSpace(output.String()), fmt.Sprint("command ended with exit code ", code)), nil
 		}
 		return "", err
 	case handler.HTTPGet != nil:
@@ -74,6 +77,17 @@ func (k *Kubelet) askContainer(ctx context.Context, handler corev1.ProbeHandler,
 		return "", nil
 	}
 	return "", errors.New("there is no way to ask but exec, httpGet and tcpSocket")
+}
+
+// maxOutput is how much is kept of what a command writes, in bytes.
+const maxOutput = 10 << 10
+
+// firstBytes keeps the first maxOutput of what is written to it.
+type firstBytes struct{ bytes.Buffer }
+
+func (f *firstBytes) Write(data []byte) (int, error) {
+	f.Buffer.Write(data[:min(len(data), maxOutput-f.Len())])
+	return len(data), nil
 }
 
 // asking follows redirects on the same host: where another one sends its guests is no business of a probe, and counts as

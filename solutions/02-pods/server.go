@@ -11,23 +11,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-<<<<<<< HEAD
-// Handler serves what the API server asks of a node for its clients: what containers write, and connections to them. Who
-// may ask is decided by allowed, from the client's certificate.
-func (k *Kubelet) Handler(allowed func(*http.Request) bool) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", k.serveLogs)
-	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", k.serveExec)
-	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", k.serveAttach)
-	mux.HandleFunc("/portForward/{namespace}/{pod}", k.servePortForward)
-=======
-// Handler serves what the API server asks of a node: the logs of its containers, and what they use. Who may ask is decided by
-// allowed, from the client's certificate.
+// Handler serves what the API server asks of a node for its clients: what containers write and use, and connections to
+// them. Who may ask is decided by allowed, from the client's certificate.
 func (k *Kubelet) Handler(allowed func(*http.Request) bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", k.serveLogs)
 	mux.HandleFunc("GET /usage", k.serveUsage)
->>>>>>> probes
+	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", k.serveExec)
+	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", k.serveAttach)
+	mux.HandleFunc("/portForward/{namespace}/{pod}", k.servePortForward)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !allowed(r) {
 			http.Error(w, "only the API server may ask a kubelet", http.StatusForbidden)

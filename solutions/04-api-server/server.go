@@ -30,6 +30,7 @@ import (
 	"workshop/mini-k8s/master/apiserver/bodies"
 	"workshop/mini-k8s/master/apiserver/bounds"
 	"workshop/mini-k8s/master/apiserver/discovery"
+	"workshop/mini-k8s/master/apiserver/kubelets"
 	"workshop/mini-k8s/master/store"
 	"workshop/mini-k8s/pki"
 
@@ -48,7 +49,7 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// CA signs the certificates of workers that join.
 	CA *pki.CA
-	// Kubelet calls the kubelets, for logs.
+	// Kubelet calls the kubelets, with a certificate for which they answer.
 	Kubelet *http.Client
 }
 
@@ -59,6 +60,7 @@ type Server struct {
 	flying    bounds.InFlight
 	access    *access.Control
 	addresses *addresses.Allocator
+	kubelets  kubelets.Caller
 	resources []metav1.APIResourceList // all that there are
 }
 
@@ -73,6 +75,7 @@ func New(ctx context.Context, config Config) (*Server, error) {
 			pods, _, err := s.Store.List(ctx, keyOf(api.KindOf[*corev1.Pod](), namespace, ""))
 			return pods, err
 		}}
+	s.kubelets = kubelets.Caller{Client: s.Kubelet, Node: reader[*corev1.Node](s), WriteError: writeError}
 	s.resources = discovery.Resources(s.describe)
 	s.addresses = &addresses.Allocator{Store: s.Store, Range: s.ServiceCIDR, Read: reader[*corev1.Service](s)}
 	s.routes()

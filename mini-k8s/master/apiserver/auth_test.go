@@ -21,7 +21,7 @@ func (w *world) overTLS() (*httptest.Server, *pki.CA) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if w.server, err = apiserver.New(w.ctx, apiserver.Config{Store: w.store, CA: ca}); err != nil {
+	if w.server, err = apiserver.New(w.ctx, apiserver.Config{Store: w.store, CA: ca, Kubelet: w.server.Kubelet}); err != nil {
 		w.t.Fatal(err)
 	}
 	pair, err := ca.Issue("component:apiserver", "127.0.0.1")

@@ -127,13 +127,15 @@ func TestConnectionsGoToTheKubeletOfThePodsNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t)
+	if w.server, err = apiserver.New(w.ctx, apiserver.Config{Store: w.store, Kubelet: kubelet.Client()}); err != nil {
+		t.Fatal(err)
+	}
 	w.post(pods, pod("web", "")).ok()
 	w.bind("web", "node-1")
 	w.post("/api/v1/nodes", toJSON(`{metadata: {name: node-1}}`)).ok()
 	w.patch("merge", "/api/v1/nodes/node-1/status", toJSON(`{status: {addresses: [{type: InternalIP, address: `+address.Hostname()+`}],
 		daemonEndpoints: {kubeletEndpoint: {Port: `+address.Port()+`}}}}`)).ok()
 	web, ca := w.overTLS()
-	w.server.Kubelet = kubelet.Client()
 	token, err := ca.Token("admin")
 	if err != nil {
 		t.Fatal(err)

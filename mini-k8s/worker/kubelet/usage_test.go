@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"workshop/mini-k8s/api"
+	"workshop/mini-k8s/master/mastertest"
 	"workshop/mini-k8s/worker/runtime"
 )
 
@@ -49,7 +50,7 @@ func TestUsageIsToldOfWhatRuns(t *testing.T) {
 			}
 			return usage
 		}
-		b.waitState("running", 0)
+		mastertest.Settle() // log is started again
 		if got := ask().Pods[string(pod.UID)]; len(got) != 2 || got[0].Name != "app" || got[1].Name != "log" || !got[0].Usage.Cpu().IsZero() {
 			t.Errorf("the usage is %+v", got)
 		}
