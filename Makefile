@@ -9,10 +9,10 @@ HOLLOW := $(findstring hollow,$(ARGS))
 SUDO   := $(if $(HOLLOW),,$(shell [ "$$(id -u)" = 0 ] || echo sudo))
 NEEDS  := $(if $(HOLLOW),build,docker)
 
-.PHONY: help up down build test bench fuzz crash docker clean
+.PHONY: help up down build demo-autoscale test bench fuzz crash docker clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
 
 up: ## install what is missing, build, start a cluster (ARGS="--nodes 5 --name big")
 	@scripts/setup.sh $(NEEDS)
@@ -30,6 +30,11 @@ build: ## make bin/mini-k8s and the programs of the container images
 	@for program in pause hello; do \
 		CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) $(GO) build -trimpath -ldflags='-s -w' -o bin/images/$(ARCH)/$$program ./mini-k8s/images/$$program || exit 1; \
 	done
+
+demo-autoscale: ## watch an autoscaler: pods grow from 1 to 6 under load, and go back
+	@scripts/setup.sh docker
+	@$(MAKE) --no-print-directory build
+	@$(SUDO) scripts/demo-autoscale.sh
 
 test: ## install what is missing, run all tests
 	@scripts/setup.sh test

@@ -35,6 +35,13 @@ func TestDockerServiceLosesNoRequestWhileItsPodsChange(t *testing.T) {
 	u.kubectl("rollout", "status", "deployment/hello", "--timeout=60s")
 	pods := u.serving(3)
 	u.serves("hello", 3)
+	// A version that cannot start halts by itself, while the old one serves on. Undo takes it back.
+	u.kubectl("set", "image", "deployment/hello", "hello=localhost:1/hello:v3")
+	eventually(t, "the new version halts", func() bool { return strings.Contains(u.kubectl("get", "pods"), "ErrImagePull") }, u.log)
+	u.kubectl("rollout", "undo", "deployment/hello")
+	u.kubectl("rollout", "status", "deployment/hello", "--timeout=60s")
+	pods = u.serving(3)
+	u.serves("hello", 3)
 	rolled := load.mark()
 	for _, replicas := range []int{10, 2} {
 		u.kubectl("scale", "deployment/hello", fmt.Sprint("--replicas=", replicas))

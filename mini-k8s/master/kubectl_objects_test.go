@@ -96,7 +96,7 @@ func testExpose(k *kubectl) {
 	k.says("get service web -o jsonpath={.spec.selector}", `{"tier":"front"}`)
 	k.shows("get services", `^NAME +TYPE +CLUSTER-IP +EXTERNAL-IP +PORT\(S\) +AGE$`, `^outside +NodePort +[\d.]+ +<none> +8080:3\d{4}/TCP `, `^web +ClusterIP +[\d.]+ +<none> +80/TCP `)
 	k.says("autoscale deployment web --min=1 --max=3 --cpu-percent=50", "horizontalpodautoscaler.autoscaling/web autoscaled")
-	k.shows("get hpa", `^NAME +REFERENCE +TARGETS +MINPODS +MAXPODS +REPLICAS +AGE$`, `^web +Deployment/web +cpu: <unknown>/50% +1 +3 +0 `)
+	k.shows("get hpa", `^NAME +REFERENCE +TARGETS +MINPODS +MAXPODS +REPLICAS +AGE$`, `^web +Deployment/web +cpu: <unknown>/50% +1 +3 +[01] `)
 }
 
 // testSet changes parts of a template.

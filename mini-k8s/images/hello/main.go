@@ -8,6 +8,7 @@
 //	hello eat N        take N MiB of memory, and keep it
 //	hello log N        write N lines to standard output and as many to standard error, then end
 //	hello size         write the size of its terminal, and again whenever it changes, until it is told to end
+//	hello load URL N   send N requests a second to the URL, until it is told to end; GET /burn/20 is work for 20 ms of CPU
 //	hello get URL      print what the URL answers: a curl for an image that has no shell
 //	hello env          print the environment
 //	hello id           print user, group and further groups
@@ -77,6 +78,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, count, "bytes")
 	case "size":
 		err = size(ctx)
+	case "load":
+		rate, _ := strconv.Atoi(args[2])
+		err = load(ctx, args[1], rate)
 	case "get":
 		err = get(args[1])
 	case "env":
@@ -89,7 +93,7 @@ func main() {
 	case "write":
 		err = os.WriteFile(args[1], []byte(args[2]+"\n"), 0o644)
 	default:
-		err = fmt.Errorf("hello knows exit, sleep, stay, eat, log, cat, size, get, env, id, read and write, not %q", args[0])
+		err = fmt.Errorf("hello knows exit, sleep, stay, eat, log, cat, size, load, get, env, id, read and write, not %q", args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
@@ -123,6 +127,7 @@ func serve(ctx context.Context) error {
 		log.Printf("%s %s from %s", r.Method, r.URL.Path, r.RemoteAddr)
 		io.WriteString(w, greeting)
 	})
+	mux.HandleFunc("GET /burn/{milliseconds}", burn)
 	var ill atomic.Bool
 	mux.HandleFunc("POST /ill", func(http.ResponseWriter, *http.Request) { ill.Store(true) })
 	mux.HandleFunc("POST /well", func(http.ResponseWriter, *http.Request) { ill.Store(false) })

@@ -67,3 +67,15 @@ func TestPatchThatGrowsIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestQuantitiesThatTakeForEverAreToldFromOtherTexts(t *testing.T) {
+	for text, huge := range map[string]bool{
+		"1": false, "100m": false, "1e3": false, "1.5Gi": false, "9e123456": false, "1e-999999999": true, "+1E9999999": true,
+		strings.Repeat("1", 63) + "Ki": false, strings.Repeat("1", 64): true, strings.Repeat("1", 64) + "Ki": true, strings.Repeat("1", 64) + "e3": true,
+		"1e1234567-89ab-4cde-8123-456789abcdef": false, "e1234567": false,
+	} {
+		if hugeNumber.MatchString(text) != huge {
+			t.Errorf("%q: huge is %v", text, !huge)
+		}
+	}
+}

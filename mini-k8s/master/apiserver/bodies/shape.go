@@ -18,8 +18,9 @@ const (
 	maxDepth  = 64 // of objects and lists in each other
 )
 
-// hugeNumber is a quantity that takes long to compute with: of many digits, or with an exponent of many.
-var hugeNumber = regexp.MustCompile(`^[-+]?[0-9.]*([0-9.]{64}|[eE][-+]?[0-9]{7})`)
+// hugeNumber is a quantity that takes long to compute with: of many digits, or with an exponent of many. It is all of a text:
+// in protobuf nobody knows what is a quantity, and a UID may well begin like one.
+var hugeNumber = regexp.MustCompile(`^[-+]?([0-9.]{64,}[a-zA-Z]{0,2}|[0-9.]+[eE][-+]?[0-9]{7,}|[0-9.]{64,}[eE][-+]?[0-9]+)$`)
 
 var (
 	errTooComplex = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d values, in no more than %d levels", maxValues, maxDepth))
