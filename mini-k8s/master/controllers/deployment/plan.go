@@ -71,9 +71,9 @@ func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet, room int32) (steps
 	}
 	excess := max(0, -left)
 	for _, rs := range active {
-		idle := take(&excess, specReplicas(rs)-available(rs))
-		steps = append(steps, step{rs, specReplicas(rs) - idle})
-		total, left = total-idle, left+idle
+		gone := take(&excess, idle(rs))
+		steps = append(steps, step{rs, specReplicas(rs) - gone})
+		total, left = total-gone, left+gone
 	}
 	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.replicas, b.replicas) })
 	change := float64(left)
@@ -132,7 +132,7 @@ func planRolling(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1
 	budget := total - least - (size - available(current))
 	sizes := map[*appsv1.ReplicaSet]int32{}
 	for _, rs := range old {
-		sizes[rs] = specReplicas(rs) - take(&budget, specReplicas(rs)-available(rs))
+		sizes[rs] = specReplicas(rs) - take(&budget, idle(rs))
 	}
 	budget = min(budget, sum(old, available)+available(current)-least)
 	for _, rs := range old {
@@ -194,6 +194,14 @@ func available(rs *appsv1.ReplicaSet) int32 {
 		return 0
 	}
 	return min(rs.Status.AvailableReplicas, specReplicas(rs))
+}
+
+// idle returns how many pods of a ReplicaSet are known not to be available.
+func idle(rs *appsv1.ReplicaSet) int32 {
+	if unseen(rs) {
+		return 0
+	}
+	return specReplicas(rs) - available(rs)
 }
 
 func sum(sets []*appsv1.ReplicaSet, of func(*appsv1.ReplicaSet) int32) int32 {

@@ -97,6 +97,7 @@ func TestPlanGoesAsFarAsItsLimitsLetIt(t *testing.T) {
 		{"no new pod before the old one has gone", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(with(3, 0, set("old", 1, 2, 2))), 0, ""},
 		{"no new pod while nobody knows how many old ones there are", rolling(3, "1", "1"), set("new", 2, 0, 0), sets(with(3, 1, set("old", 1, 2, 2))), 0, ""},
 		{"no old pod goes for a new one that may not have stayed", rolling(3, "1", "0"), with(1, 1, set("new", 2, 1, 1)), sets(set("old", 1, 3, 3)), 0, ""},
+		{"those go that are known not to serve", rolling(4, "1", "1"), set("new", 3, 0, 0), sets(with(3, 1, set("serving", 1, 3, 3)), set("broken", 2, 2, 0)), 0, "broken=0"},
 		{"half-way, scaled up: not before the last pods have gone", rolling(15, "3", "2"), set("new", 2, 5, 0), sets(with(9, 0, of(10, set("old", 1, 8, 8)))), 0, ""},
 		{"paused, nothing there", paused(rolling(3, "1", "0")), nil, nil, 0, ""},
 	} {
