@@ -115,6 +115,12 @@ func (i *Informer[T]) Subscribe(ctx context.Context, handler func(old, new T)) {
 // WaitSynced returns once the cache has been filled for the first time.
 func (i *Informer[T]) WaitSynced(ctx context.Context) error { return i.WaitFor(ctx, 1) }
 
+func (i *Informer[T]) filled() bool {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	return i.revision > 0
+}
+
 // WaitFor returns once the cache shows all changes up to the revision.
 func (i *Informer[T]) WaitFor(ctx context.Context, revision int64) error {
 	for {

@@ -20,7 +20,9 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync/atomic"
 
@@ -43,6 +45,7 @@ type Loop struct {
 
 // source is what a loop needs of the objects that it watches.
 type source struct {
+	begin     func(ctx context.Context) error
 	catchUp   func(ctx context.Context) error
 	subscribe func(ctx context.Context)
 }
@@ -77,13 +80,15 @@ func Read[T api.Object](l *Loop, objects *Objects[T]) { Subscribe(l, objects, fu
 
 // Subscribe is Watch for a loop that must see more of a change: see Informer.Subscribe.
 func Subscribe[T api.Object](l *Loop, objects *Objects[T], handler func(old, o T)) {
-	l.sources = append(l.sources, source{objects.CatchUp, func(ctx context.Context) { objects.Subscribe(ctx, handler) }})
+	l.sources = append(l.sources, source{objects.begin, objects.CatchUp, func(ctx context.Context) { objects.Subscribe(ctx, handler) }})
 }
 
 // Run looks until the context ends, and returns when all workers have.
 func (l *Loop) Run(ctx context.Context) error {
-	if err := l.catchUp(ctx); err != nil {
-		return err
+	for _, s := range l.sources {
+		if err := s.begin(ctx); err != nil {
+			return err
+		}
 	}
 	for _, s := range l.sources {
 		s.subscribe(ctx)
@@ -111,6 +116,8 @@ type Objects[T api.Object] struct {
 	*Informer[T]
 	Resource client.Resource[T]
 	written  atomic.Int64 // the revision of the newest write
+	// How often something may have been written of which no revision is known, and after how many of those we have asked.
+	doubts, cleared atomic.Int64
 }
 
 // Of returns the objects of a kind, read from the cache that all loops of the process share.
@@ -128,8 +135,26 @@ func controllerOf[T api.Object](o T) []string {
 	return []string{""}
 }
 
+// begin returns when the cache is filled. If it was before, a loop that has ended may have written what it does not show.
+func (o *Objects[T]) begin(ctx context.Context) error {
+	if o.filled() {
+		o.doubts.Add(1)
+	}
+	return o.WaitSynced(ctx)
+}
+
 // CatchUp returns when the cache is filled and shows all that was written here.
 func (o *Objects[T]) CatchUp(ctx context.Context) error {
+	if doubts := o.doubts.Load(); doubts > o.cleared.Load() {
+		list, err := o.Resource.List(ctx, o.selection)
+		if err != nil {
+			return err
+		}
+		for _, object := range list.Items {
+			o.note(object.GetResourceVersion())
+		}
+		o.cleared.Store(doubts)
+	}
 	return o.WaitFor(ctx, max(1, o.written.Load()))
 }
 
@@ -191,7 +216,17 @@ func (o *Objects[T]) delete(ctx context.Context, object T, grace *int64) error {
 }
 
 func (o *Objects[T]) failed(verb string, object T, err error) error {
+	if !Refused(err) {
+		o.doubts.Add(1)
+	}
 	return fmt.Errorf("%s %s %s: %w", verb, o.Resource.Kind().Kind, Key(object), err)
+}
+
+// Refused reports whether the API server has said no. A failure of its own, or of the connection, leaves open whether a
+// write was done.
+func Refused(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code < http.StatusInternalServerError
 }
 
 // note keeps the revision of a write, of which several may be under way.

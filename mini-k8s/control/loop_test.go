@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -121,6 +122,60 @@ func TestLookSeesAllThatTheLoopHasWritten(t *testing.T) {
 			t.Errorf("%d pods were made", n)
 		}
 	})
+}
+
+func TestLookSeesWhatWasWrittenThoughNobodySaidSo(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		answer func(do func() (*http.Response, error)) (*http.Response, error)
+		next   bool // another loop looks, the first has ended
+	}{
+		{"the answer was lost", func(do func() (*http.Response, error)) (*http.Response, error) {
+			do()
+			return nil, io.ErrUnexpectedEOF
+		}, false},
+		{"the loop before has written it", func(do func() (*http.Response, error)) (*http.Response, error) { return do() }, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+				bench.Wire.Intercept(func(r *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
+					if mastertest.Is(r, http.MethodPost, "/pods") {
+						return row.answer(do)
+					}
+					response, err := do()
+					if err == nil && mastertest.IsWatch(r, "pods") {
+						mastertest.Lag(response, func() time.Duration { return time.Second })
+					}
+					return response, err
+				})
+				deps := bench.Deps()
+				start := func() (stop func()) {
+					pods := control.Of[*corev1.Pod](deps)
+					loop := control.NewLoop(deps, 1, func(ctx context.Context, key string) (err error) {
+						if len(pods.List()) == 0 {
+							pod := mastertest.Pod("")
+							pod.GenerateName = "web-"
+							_, err = pods.Create(ctx, pod)
+						}
+						return err
+					})
+					control.Watch(loop, pods, control.Itself)
+					loop.Add("the only one")
+					return bench.Start(loop.Run)
+				}
+				stop := start()
+				time.Sleep(500 * time.Millisecond)
+				if row.next {
+					stop()
+					start()
+				}
+				time.Sleep(5 * time.Second)
+				if made := mastertest.List[*corev1.Pod](t, bench.Client); len(made) != 1 {
+					t.Errorf("%d pods were made, want 1", len(made))
+				}
+			})
+		})
+	}
 }
 
 func TestChangeWritesACopyAndOnlyWhatDiffers(t *testing.T) {

@@ -113,7 +113,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 func (c *Controller) left(sets []*appsv1.ReplicaSet) int {
 	left := 0
 	for _, rs := range sets {
-		if rs.Status.ObservedGeneration < rs.Generation {
+		if unseen(rs) {
 			left++ // whoever makes its pods may not know yet that it shall have none
 		}
 		for _, pod := range c.pods.Controlled(rs.UID) {

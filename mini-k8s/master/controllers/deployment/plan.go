@@ -36,11 +36,11 @@ func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.Replic
 	recreates := d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
 	switch {
 	case len(active) > 1 && slices.ContainsFunc(old, resized(d)) && !recreates:
-		return share(d, active)
+		return share(d, active, room(d, all))
 	case (current == nil || d.Spec.Paused) && len(active) > 1: // stands still half-way
 		return nil
 	case current == nil || d.Spec.Paused:
-		return resizeLast(d, append(all, active...))
+		return resizeLast(d, append(all, active...), room(d, all))
 	case recreates:
 		return planRecreate(d, current, old, left)
 	}
@@ -58,18 +58,22 @@ func resized(d *appsv1.Deployment) func(*appsv1.ReplicaSet) bool {
 // share spreads a change of the Deployment's size over the versions that have pods, in proportion to what they have.
 // Nobody knows yet whether the new version will serve: if all the growth were its own, there might be none. Of too many
 // pods those that do not serve go first, in which it differs from Kubernetes: it never takes more that do than it must.
-func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet) (steps []step) {
+// Growth that there is no room for yet waits.
+func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet, room int32) (steps []step) {
 	surge, _ := limits(d)
 	if *d.Spec.Replicas == 0 {
 		surge = 0
 	}
 	total := sum(active, specReplicas)
 	left := *d.Spec.Replicas + surge - total
+	if left > room {
+		return nil
+	}
 	excess := max(0, -left)
 	for _, rs := range active {
-		idle := take(&excess, specReplicas(rs)-available(rs))
-		steps = append(steps, step{rs, specReplicas(rs) - idle})
-		total, left = total-idle, left+idle
+		gone := take(&excess, idle(rs))
+		steps = append(steps, step{rs, specReplicas(rs) - gone})
+		total, left = total-gone, left+gone
 	}
 	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.replicas, b.replicas) })
 	change := float64(left)
@@ -86,12 +90,31 @@ func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet) (steps []step) {
 }
 
 // resizeLast lets the last of the ReplicaSets follow the Deployment's size.
-func resizeLast(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) []step {
+func resizeLast(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, room int32) []step {
 	if len(sets) == 0 {
 		return nil
 	}
-	return resize(sets[len(sets)-1], *d.Spec.Replicas)
+	last := sets[len(sets)-1]
+	return resize(last, min(*d.Spec.Replicas, specReplicas(last)+room))
 }
+
+// room returns by how many the ReplicaSets may grow. What one was told to remove is there until it says that it is not;
+// and as long as one has not seen its own size, nobody knows what it has. Kubernetes counts sizes alone, and for a moment
+// has more pods than it promises.
+func room(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) int32 {
+	surge, _ := limits(d)
+	room := *d.Spec.Replicas + surge
+	for _, rs := range sets {
+		if unseen(rs) {
+			return 0
+		}
+		room -= max(specReplicas(rs), rs.Status.Replicas)
+	}
+	return max(0, room)
+}
+
+// unseen reports whether a ReplicaSet's status is older than its size.
+func unseen(rs *appsv1.ReplicaSet) bool { return rs.Status.ObservedGeneration < rs.Generation }
 
 // planRolling decides on one step of a rolling update.
 //  1. The new ReplicaSet grows, as far as all together are not more than replicas + maxSurge, or shrinks to replicas.
@@ -100,16 +123,16 @@ func resizeLast(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) []step {
 //  3. First those go that do not serve anyway, of the oldest version first.
 //  4. Then available ones, of the oldest version first, as far as enough available ones of all versions are left.
 func planRolling(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
-	surge, unavailable := limits(d)
+	_, unavailable := limits(d)
 	wanted, size := *d.Spec.Replicas, specReplicas(current)
 	total := size + sum(old, specReplicas)
-	steps := resize(current, min(wanted, size+max(0, wanted+surge-total)))
+	steps := resize(current, min(wanted, size+room(d, append(old[:len(old):len(old)], current))))
 
 	least := wanted - unavailable
 	budget := total - least - (size - available(current))
 	sizes := map[*appsv1.ReplicaSet]int32{}
 	for _, rs := range old {
-		sizes[rs] = specReplicas(rs) - take(&budget, specReplicas(rs)-available(rs))
+		sizes[rs] = specReplicas(rs) - take(&budget, idle(rs))
 	}
 	budget = min(budget, sum(old, available)+available(current)-least)
 	for _, rs := range old {
@@ -165,9 +188,20 @@ func scaled(value *intstr.IntOrString, of int32, up bool) int32 {
 func specReplicas(rs *appsv1.ReplicaSet) int32 { return *rs.Spec.Replicas }
 
 // available returns how many available pods a ReplicaSet is sure to keep: its status may still count pods that it
-// has just been told to remove.
+// has been told to remove.
 func available(rs *appsv1.ReplicaSet) int32 {
+	if unseen(rs) {
+		return 0
+	}
 	return min(rs.Status.AvailableReplicas, specReplicas(rs))
+}
+
+// idle returns how many pods of a ReplicaSet are known not to be available.
+func idle(rs *appsv1.ReplicaSet) int32 {
+	if unseen(rs) {
+		return 0
+	}
+	return specReplicas(rs) - available(rs)
 }
 
 func sum(sets []*appsv1.ReplicaSet, of func(*appsv1.ReplicaSet) int32) int32 {

@@ -42,6 +42,12 @@ func set(name string, revision int, replicas, available int32) *appsv1.ReplicaSe
 	return rs
 }
 
+// with gives a ReplicaSet so many pods, and a size that was changed so many times since it told of them.
+func with(pods int32, changes int64, rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
+	rs.Status.Replicas, rs.Generation = pods, changes
+	return rs
+}
+
 // of notes for which size of the Deployment the ReplicaSet has its pods.
 func of(size int32, rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
 	rs.Annotations[desiredAnnotation] = fmt.Sprint(size)
@@ -88,6 +94,11 @@ func TestPlanGoesAsFarAsItsLimitsLetIt(t *testing.T) {
 		{"half-way, scaled down: what does not serve goes first", rolling(5, "0", "2"), set("new", 2, 5, 1), sets(of(10, set("old", 1, 5, 5))), 0, "new=1 old=4"},
 		{"half-way, scaled to nothing", rolling(0, "3", "2"), set("new", 2, 5, 0), sets(of(10, set("old", 1, 8, 8))), 0, "new=0 old=0"},
 		{"many versions, one pod less: one of them gives it", rolling(3, "0", "1"), set("new", 4, 1, 1), sets(of(4, set("a", 1, 1, 1)), of(4, set("b", 2, 1, 1)), of(4, set("c", 3, 1, 1))), 0, "a=1 b=1 c=1 new=0"},
+		{"no new pod before the old one has gone", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(with(3, 0, set("old", 1, 2, 2))), 0, ""},
+		{"no new pod while nobody knows how many old ones there are", rolling(3, "1", "1"), set("new", 2, 0, 0), sets(with(3, 1, set("old", 1, 2, 2))), 0, ""},
+		{"no old pod goes for a new one that may not have stayed", rolling(3, "1", "0"), with(1, 1, set("new", 2, 1, 1)), sets(set("old", 1, 3, 3)), 0, ""},
+		{"those go that are known not to serve", rolling(4, "1", "1"), set("new", 3, 0, 0), sets(with(3, 1, set("serving", 1, 3, 3)), set("broken", 2, 2, 0)), 0, "broken=0"},
+		{"half-way, scaled up: not before the last pods have gone", rolling(15, "3", "2"), set("new", 2, 5, 0), sets(with(9, 0, of(10, set("old", 1, 8, 8)))), 0, ""},
 		{"paused, nothing there", paused(rolling(3, "1", "0")), nil, nil, 0, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -168,9 +179,9 @@ func rollout(random *rand.Rand) string {
 			*d.Spec.Replicas = random.Int32N(13)
 			_, unavailable = limits(d)
 			least = min(least, *d.Spec.Replicas-unavailable, sum(all, available))
-			most = max(*d.Spec.Replicas+surgeOf(d), sum(all, specReplicas))
+			most = max(*d.Spec.Replicas+surgeOf(d), sum(all, pods))
 		} else {
-			most = max(*d.Spec.Replicas+surgeOf(d), min(most, sum(all, specReplicas)))
+			most = max(*d.Spec.Replicas+surgeOf(d), min(most, sum(all, pods)))
 		}
 		steps := plan(d, current, old, 0)
 		sharing := slices.ContainsFunc(old, resized(d))
@@ -180,10 +191,11 @@ func rollout(random *rand.Rand) string {
 			of(*d.Spec.Replicas, s.set)
 			// The pods that serve least go first.
 			s.set.Status.AvailableReplicas = min(s.set.Status.AvailableReplicas, s.replicas)
+			s.set.Status.Replicas = max(s.set.Status.Replicas, s.replicas) // those that are too many go later
 			if s.replicas < 0 || s.replicas == before && !sharing {
 				return fmt.Sprintf("step of %s from %d to %d", s.set.Name, before, s.replicas)
 			}
-			if total := sum(all, specReplicas); total > most {
+			if total := sum(all, pods); total > most {
 				return fmt.Sprintf("%d pods, at most %d may be: %s", total, most, describe(d, all))
 			}
 		}
@@ -191,17 +203,23 @@ func rollout(random *rand.Rand) string {
 			return fmt.Sprintf("%d pods available, at least %d must be: %s", got, least, describe(d, all))
 		}
 		least = max(least, min(*d.Spec.Replicas-unavailable, sum(all, available))) // once there are enough, there always are
-		var growing []*appsv1.ReplicaSet
+		var growing, shrinking []*appsv1.ReplicaSet
 		for _, rs := range all {
+			if rs.Status.Replicas > *rs.Spec.Replicas {
+				shrinking = append(shrinking, rs)
+			}
 			if rs.Status.AvailableReplicas < *rs.Spec.Replicas && (rs == current || random.IntN(8) == 0) {
 				growing = append(growing, rs)
 			}
 		}
 		switch {
+		case len(shrinking) > 0 && random.IntN(2) == 0:
+			rs := shrinking[random.IntN(len(shrinking))]
+			rs.Status.Replicas -= 1 + random.Int32N(rs.Status.Replicas-*rs.Spec.Replicas)
 		case len(growing) > 0:
 			rs := growing[random.IntN(len(growing))]
 			rs.Status.AvailableReplicas += 1 + random.Int32N(*rs.Spec.Replicas-rs.Status.AvailableReplicas)
-		case len(steps) == 0:
+		case len(steps) == 0 && len(shrinking) == 0:
 			if *current.Spec.Replicas != *d.Spec.Replicas || sum(old, specReplicas) != 0 {
 				return fmt.Sprintf("stuck: %s", describe(d, all))
 			}
@@ -209,6 +227,9 @@ func rollout(random *rand.Rand) string {
 		}
 	}
 }
+
+// pods returns how many pods of a ReplicaSet there are or will be.
+func pods(rs *appsv1.ReplicaSet) int32 { return max(*rs.Spec.Replicas, rs.Status.Replicas) }
 
 func surgeOf(d *appsv1.Deployment) int32 {
 	surge, _ := limits(d)

@@ -212,9 +212,10 @@ func (c *Controller) resource(o client.Metadata) client.Resource[client.Metadata
 	return c.objects[api.ForGVK(o.GroupVersionKind())].Resource
 }
 
+// delete deletes an object that is still as it was seen: its owners may have let it go since.
 func (c *Controller) delete(ctx context.Context, o client.Metadata, policy metav1.DeletionPropagation) error {
-	_, err := c.resource(o).Delete(ctx, o.Namespace, o.Name,
-		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(o.UID)), PropagationPolicy: &policy})
+	asSeen := metav1.Preconditions{UID: &o.UID, ResourceVersion: &o.ResourceVersion}
+	_, err := c.resource(o).Delete(ctx, o.Namespace, o.Name, metav1.DeleteOptions{Preconditions: &asSeen, PropagationPolicy: &policy})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete %s %s: %w", o.Kind, control.Key(o), err)
 	}

@@ -89,6 +89,24 @@ func TestWhatBelongsToSomethingGoesWithItAsThePolicySays(t *testing.T) {
 	}
 }
 
+func TestOrphanStaysThoughTheNewsThatItIsOneComesLast(t *testing.T) {
+	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+		bench.Wire.Intercept(func(r *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
+			response, err := do()
+			if err == nil && mastertest.IsWatch(r, "configmaps") {
+				mastertest.Lag(response, func() time.Duration { return time.Second })
+			}
+			return response, err
+		})
+		owner := mastertest.Create(t, bench.Client, mastertest.Deployment("web", 1, "hello:1"))
+		config(t, bench, "child", ref(owner))
+		bench.Start(New(bench.Deps()).Run)
+		expect(t, bench, "child<web")
+		mastertest.Delete[*appsv1.Deployment](t, bench.Client, "default", "web", orphan)
+		expect(t, bench, "child")
+	})
+}
+
 func TestOwnerDeletedInTheForegroundGoesAfterAllThatIsBelowIt(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
 		d := mastertest.Create(t, bench.Client, mastertest.Deployment("web", 1, "hello:1"))
