@@ -5,6 +5,7 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"workshop/mini-k8s/control"
@@ -37,7 +38,13 @@ func (w *Worker) upkeep(deps control.Deps) *control.Loop {
 	return loop
 }
 
+// ensureNetwork also has the kubelet look at all pods when the network had to be made: those of before are on none.
 func (w *Worker) ensureNetwork(ctx context.Context) error {
-	return network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR,
+	made, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR,
 		ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR})
+	if made {
+		slog.Info("network made", "node", w.Node, "range", w.podCIDR)
+		w.kubelet.Resync(ctx)
+	}
+	return err
 }

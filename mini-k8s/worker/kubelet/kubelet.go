@@ -114,23 +114,27 @@ func (k *Kubelet) watchRuntime(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// lookAtAll has every pod looked at that either side knows, now and then.
 func (k *Kubelet) lookAtAll(ctx context.Context) error {
 	for ctx.Err() == nil {
-		for _, pod := range k.pods.List() {
-			k.queue.Add(string(pod.UID))
-		}
-		actual, err := k.Runtime.Pods(ctx)
-		if err != nil && ctx.Err() == nil {
-			slog.Warn("cannot list the node's containers", "node", k.Node, "reason", err)
-		}
-		for _, pod := range actual {
-			k.queue.Add(string(pod.UID))
-		}
-		for _, uid := range k.Dir.Pods() { // of which there may be no more than their files
-			k.queue.Add(string(uid))
-		}
+		k.Resync(ctx)
 		control.Sleep(ctx, resync)
 	}
 	return ctx.Err()
+}
+
+// Resync has every pod looked at that either side knows: now and then, and when the caller has changed what they stand on.
+func (k *Kubelet) Resync(ctx context.Context) {
+	for _, pod := range k.pods.List() {
+		k.queue.Add(string(pod.UID))
+	}
+	actual, err := k.Runtime.Pods(ctx)
+	if err != nil && ctx.Err() == nil {
+		slog.Warn("cannot list the node's containers", "node", k.Node, "reason", err)
+	}
+	for _, pod := range actual {
+		k.queue.Add(string(pod.UID))
+	}
+	for _, uid := range k.Dir.Pods() { // of which there may be no more than their files
+		k.queue.Add(string(uid))
+	}
 }
