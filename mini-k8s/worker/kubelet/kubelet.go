@@ -62,7 +62,7 @@ type Kubelet struct {
 	alone  bool     // there is no API server
 
 	static    static
-	manifests map[string]*manifest // by file; it belongs to who reads them
+	manifests map[string]manifest // by file; it belongs to who reads them
 
 	admission admission
 	samples   samples
@@ -98,53 +98,40 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		return err
 	}
 	k.admission.open(roomOf(machine))
-	return control.Run(ctx,
-		control.Component{Name: "pods", Run: k.follow},
-		control.Component{Name: "events", Run: k.events.Run},
-		control.Component{Name: "runtime events", Run: k.watchRuntime},
-		control.Component{Name: "resync", Run: k.lookAtAll},
-		control.Component{Name: "workers", Run: func(ctx context.Context) error {
-			if err := k.learn(ctx); err != nil {
-				return err
-			}
-			k.pods.Subscribe(ctx, func(old, pod *corev1.Pod) {
-				if pod == nil {
-					pod = old
-				}
-				k.queue.Add(string(uidOf(pod)))
-			})
-			if k.Manifests != "" {
-				return control.Run(ctx, control.Component{Name: "manifests", Run: k.followManifests}, control.Component{Name: "queue", Run: k.work})
-			}
-			return k.work(ctx)
-		}},
-	)
-}
-
-// follow has the API server tell of the node's pods, if there is one.
-func (k *Kubelet) follow(ctx context.Context) error {
-	if k.alone {
-		<-ctx.Done()
-		return ctx.Err()
+	components := []control.Component{
+		{Name: "events", Run: k.events.Run},
+		{Name: "runtime events", Run: k.watchRuntime},
+		{Name: "resync", Run: k.lookAtAll},
+		{Name: "workers", Run: k.work},
 	}
-	return k.pods.Run(ctx)
+	if !k.alone {
+		components = append(components, control.Component{Name: "pods", Run: k.pods.Run})
+	}
+	return control.Run(ctx, components...)
 }
 
-// learn returns when all pods are known that are to run here. Until then none is removed.
-func (k *Kubelet) learn(ctx context.Context) error {
+// work looks at pods, from when all are known that are to run here: until then none is removed.
+func (k *Kubelet) work(ctx context.Context) error {
 	if !k.alone {
 		if err := k.pods.WaitSynced(ctx); err != nil {
 			return err
 		}
 	}
-	if k.Manifests == "" {
-		return nil
+	if err := k.readManifests(); err != nil {
+		return err
 	}
-	return k.readManifests()
-}
-
-func (k *Kubelet) work(ctx context.Context) error {
-	return k.queue.Run(ctx, workers, func(ctx context.Context, key string) error { return k.sync(ctx, types.UID(key)) })
+	k.pods.Subscribe(ctx, func(old, pod *corev1.Pod) {
+		if pod == nil {
+			pod = old
+		}
+		k.queue.Add(string(uidOf(pod)))
+	})
+	return control.Run(ctx,
+		control.Component{Name: "manifests", Run: k.followManifests},
+		control.Component{Name: "queue", Run: func(ctx context.Context) error {
+			return k.queue.Run(ctx, workers, func(ctx context.Context, key string) error { return k.sync(ctx, types.UID(key)) })
+		}},
+	)
 }
 
 // watchRuntime has each pod looked at of which the runtime has something new.

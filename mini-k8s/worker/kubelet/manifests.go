@@ -28,31 +28,35 @@ import (
 
 // manifest is a file as it was read last.
 type manifest struct {
-	text  string
-	pod   *corev1.Pod // of the last text that was right; nil if none was
-	wrong error       // with the text
-	said  string      // what was logged of it
+	text string
+	pod  *corev1.Pod // of the last text that was right; nil if none was
 }
 
 // followManifests reads the files again and again. A directory that cannot be read changes nothing.
 func (k *Kubelet) followManifests(ctx context.Context) error {
+	if k.Manifests == "" {
+		<-ctx.Done()
+	}
 	for ctx.Err() == nil {
 		control.Sleep(ctx, time.Second)
 		if err := k.readManifests(); err != nil {
-			slog.Warn("cannot read the manifests", "node", k.Node, "reason", err)
+			slog.Warn("trying again", "node", k.Node, "reason", err)
 		}
 	}
 	return ctx.Err()
 }
 
 // readManifests makes the pods of the directory the static ones. A file that is wrong changes nothing: the pod that it told of
-// before runs on, and so do all others.
+// before runs on, and so do all others. Of two files with one pod the first counts.
 func (k *Kubelet) readManifests() error {
+	if k.Manifests == "" {
+		return nil
+	}
 	entries, err := os.ReadDir(k.Manifests)
 	if err != nil {
 		return fmt.Errorf("read the manifests: %w", err)
 	}
-	wanted, files := map[string]*corev1.Pod{}, map[string]*manifest{}
+	wanted, files := map[string]*corev1.Pod{}, map[string]manifest{}
 	for _, entry := range entries {
 		name := entry.Name()
 		if strings.HasPrefix(name, ".") || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
@@ -62,26 +66,22 @@ func (k *Kubelet) readManifests() error {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it has gone just now
 		}
-		m := cmp.Or(k.manifests[name], &manifest{})
-		if files[name] = m; err == nil && string(text) != m.text {
+		m := k.manifests[name]
+		if err != nil || string(text) != m.text {
 			var pod *corev1.Pod
-			if pod, m.wrong = podOf(text, k.Node); m.wrong == nil {
-				m.pod = pod
+			if err == nil {
+				pod, err = podOf(text, k.Node)
+			}
+			if err != nil {
+				slog.Warn("manifest is wrong", "file", name, "node", k.Node, "reason", err)
+			} else if m.pod = pod; wanted[control.Key(pod)] != nil {
+				slog.Warn("manifest does not count: another has a pod of this name", "file", name, "node", k.Node, "pod", control.Key(pod))
 			}
 			m.text = string(text)
 		}
-		if err = cmp.Or(err, m.wrong); m.pod != nil {
-			if key := control.Key(m.pod); wanted[key] == nil {
-				wanted[key] = m.pod
-			} else if err == nil {
-				err = fmt.Errorf("pod %s is in another file, too", key)
-			}
-		}
-		if err != nil && m.said != err.Error() {
-			slog.Warn("manifest is wrong", "file", name, "node", k.Node, "reason", err)
-			m.said = err.Error()
-		} else if err == nil {
-			m.said = ""
+		if files[name] = m; m.pod != nil {
+			key := control.Key(m.pod)
+			wanted[key] = cmp.Or(wanted[key], m.pod)
 		}
 	}
 	k.manifests = files
