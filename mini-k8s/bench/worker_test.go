@@ -34,7 +34,9 @@ func BenchmarkWorker(b *testing.B) {
 	r := rig.New(b, 1)
 	h := r.Hosts[0]
 	r.Up()
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return h.Dial(ctx, "unix", "/var/run/docker.sock") }
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return h.Dial(ctx, "unix", "/var/run/docker.sock")
+	}
 	d, err := docker.NewClientWithOpts(docker.WithHost("tcp://"+h.Name), docker.WithDialContext(dial), docker.WithAPIVersionNegotiation())
 	if err != nil {
 		b.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"workshop/mini-k8s/api"
@@ -55,7 +56,7 @@ func TestDockerWorkerAloneRunsManifests(t *testing.T) {
 			}
 		}
 	}
-	u.killAll()
+	p.stop(syscall.SIGKILL)
 	p = u.start("worker", "--node", node, "--manifests", dir)
 	u.manifest(dir, "other", images.HelloV1.Name)
 	if now := u.runs(2, p); !slices.Contains(now, before[0]) || !slices.Contains(now, before[1]) {

@@ -171,6 +171,24 @@ func TestAStaticPodHasAMirror(t *testing.T) {
 	})
 }
 
+func TestAPodThatSaysItIsTheMirrorOfAnotherHarmsNone(t *testing.T) {
+	withKubelet(t, func(t *testing.T, b *kubeletBench) {
+		pod := b.create()
+		b.waitState("running", 0)
+		id := b.held(pod.UID).Containers[0].ID
+		for i := range 5 {
+			mastertest.Create(t, b.Client, mastertest.Pod(fmt.Sprint("false-", i), func(p *corev1.Pod) {
+				p.Spec.NodeName, p.Annotations = "node-1", map[string]string{corev1.MirrorPodAnnotationKey: string(pod.UID)}
+			}))
+			synctest.Wait()
+		}
+		time.Sleep(10 * time.Minute)
+		if now := b.held(pod.UID); len(now.Containers) != 1 || now.Containers[0].ID != id {
+			t.Errorf("the pod is %+v, its container was %s", now, id)
+		}
+	})
+}
+
 func TestWhatAManifestMayNotSay(t *testing.T) {
 	const spec = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i%s}]%s}}"
 	for _, row := range []struct{ name, text, words string }{
