@@ -72,15 +72,18 @@ func uidOf(pod *corev1.Pod) types.UID {
 	return pod.UID
 }
 
-// find returns the pod that is to run under the UID, or else the mirror that is left of one, nil if there is neither.
+// find returns the pod that is to run under the UID, or else the mirror that is left of one, nil if there is neither. That a
+// pod is a mirror anybody can write into it, so one that has the UID itself comes first.
 func (k *Kubelet) find(uid types.UID) (pod *corev1.Pod, mirror bool) {
 	if pod := k.static.get(uid); pod != nil {
 		return pod, false
 	}
-	for _, pod := range k.pods.ByIndex("uid", string(uid)) {
-		return pod, pod.UID != uid
+	for _, pod = range k.pods.ByIndex("uid", string(uid)) {
+		if mirror = pod.UID != uid; !mirror {
+			break
+		}
 	}
-	return nil, false
+	return pod, mirror
 }
 
 // all returns the pods that this node has to run.
