@@ -13,6 +13,7 @@ import (
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/images"
+	"workshop/mini-k8s/worker/network"
 
 	"github.com/docker/docker/api/types/container"
 	corev1 "k8s.io/api/core/v1"
@@ -62,6 +63,17 @@ func TestDockerWorkerAloneRunsManifests(t *testing.T) {
 	if now := u.runs(2, p); !slices.Contains(now, before[0]) || !slices.Contains(now, before[1]) {
 		t.Errorf("after the worker was killed %v are there, before it %v", now, before)
 	}
+	for _, c := range u.containers(u.name) { // of all but the pause containers that fails
+		u.docker.NetworkDisconnect(t.Context(), network.Name(u.name, node), c.ID, true)
+	}
+	if err := u.docker.NetworkRemove(t.Context(), network.Name(u.name, node)); err != nil {
+		t.Fatal(err)
+	}
+	old := u.ids()
+	eventually(t, "the pods are on a new network", func() bool {
+		now := u.ids()
+		return len(now) == 4 && !slices.ContainsFunc(now, func(id string) bool { return slices.Contains(old, id) })
+	}, p.printed)
 	u.manifest(dir, "web", images.HelloV2.Name)
 	eventually(t, "the changed pod runs", func() bool {
 		return slices.ContainsFunc(u.containers(u.name), func(c container.Summary) bool { return c.Image == images.HelloV2.Name && c.State == "running" })

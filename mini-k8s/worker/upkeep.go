@@ -5,6 +5,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -36,6 +37,19 @@ func (w *Worker) upkeep(deps control.Deps) *control.Loop {
 	control.Watch(loop, nodes, func(*corev1.Node) []string { return []string{routes} })
 	loop.AddAfter(rules, repair) // they have just been made
 	return loop
+}
+
+// keepNetwork is what upkeep is, for a worker that is alone: no routes lead to others.
+func (w *Worker) keepNetwork(ctx context.Context) error {
+	for control.Sleep(ctx, repair); ctx.Err() == nil; control.Sleep(ctx, repair) {
+		if w.Docker == nil {
+			continue
+		}
+		if err := w.ensureNetwork(ctx); err != nil && !errors.Is(err, network.ErrSameNodeOnly) && ctx.Err() == nil {
+			slog.Warn("cannot repair the network", "node", w.Node, "reason", err)
+		}
+	}
+	return ctx.Err()
 }
 
 // ensureNetwork also has the kubelet look at all pods when the network had to be made: those of before are on none.

@@ -125,7 +125,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err := w.prepareAlone(ctx); err != nil {
 			return err
 		}
-		return w.kubelet.Run(ctx)
+		return control.Run(ctx, control.Component{Name: "kubelet", Run: w.kubelet.Run}, control.Component{Name: "network", Run: w.keepNetwork})
 	}
 	return control.Run(ctx,
 		control.Component{Name: "node", Run: w.node.Run},
