@@ -44,6 +44,7 @@ test: ## install what is missing, run all tests
 bench: ## measure: times, memory, and ratios to peers in the same run
 	@scripts/setup.sh docker
 	$(GO) test -run '^$$' -bench 'Up|Pod' -benchtime 5x -timeout 30m ./mini-k8s/bench
+	$(GO) test -run '^$$' -bench Worker -benchtime 3x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench Master -benchtime 1x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench API -benchtime 500x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench . ./mini-k8s/master/store

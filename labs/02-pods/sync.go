@@ -53,10 +53,10 @@ type failure struct {
 	retry           time.Time
 }
 
-// sync looks at one pod: what the API server wants of it, what is remembered of it, and hands both on.
+// sync looks at one pod: what the API server or a manifest wants of it, what is remembered of it, and hands both on.
 func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
-	found := k.pods.ByIndex("uid", string(uid))
-	if len(found) == 0 { // the API server does not have it any more
+	pod, left := k.find(uid)
+	if pod == nil || left { // nobody wants it any more
 		if remembered, ok := k.memory.LoadAndDelete(uid); ok {
 			remembered.(*memory).endProbes()
 		}
@@ -64,7 +64,10 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 		if err := k.Runtime.RemovePod(ctx, uid); err != nil {
 			return err
 		}
-		return k.Dir.Remove(uid)
+		if err := k.Dir.Remove(uid); err != nil || !left {
+			return err
+		}
+		return k.confirmDeletion(ctx, pod)
 	}
 	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, ill: map[string]bool{}, probers: map[asked]*prober{},
 		read: map[string]volumes.Content{}})
@@ -73,7 +76,6 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 	for question, p := range m.probers {
 		m.verdicts[question] = verdict(p.verdict.Load())
 	}
-	pod := found[0]
 	if m.written != nil && control.Revision(pod.ResourceVersion) < control.Revision(m.written.ResourceVersion) {
 		pod = m.written // the watch has not brought it yet
 	}
@@ -83,7 +85,7 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 		}
 	}
 	k.refresh(ctx, pod, m)
-	return k.syncPod(ctx, pod, m)
+	return errors.Join(k.syncPod(ctx, pod, m), k.mirror(ctx, uid))
 }
 
 // syncPod brings one pod nearer to what it should be, and reports how it is.

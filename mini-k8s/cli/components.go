@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -91,17 +92,22 @@ func workerCommand() *cli.Command {
 	hostname, _ := os.Hostname()
 	return &cli.Command{
 		Name:  "worker",
-		Usage: "Run a worker that joins a master on another machine",
+		Usage: "Run a worker that joins a master on another machine, or runs the pods of a directory",
 		Description: `The token is needed the first time; then the worker has a certificate, which it keeps in --dir. Stopped, it
 leaves its pods running, and goes on with them when it is started again. To remove them, and all else that it has
 made, say mini-k8s down --name and the cluster's name (the master's --name).
 
+With --manifests it also runs the pods that the files of a directory tell of, one in each; they come, change and go with
+the files. With no --master it runs nothing else.
+
 Examples:
    mini-k8s worker --master https://192.168.56.10:6443 --token <id>.<secret>.<hash>
-   mini-k8s worker --master https://127.0.0.1:6443 --token <id>.<secret>.<hash> --node node-9 --runtime hollow`,
+   mini-k8s worker --master https://127.0.0.1:6443 --token <id>.<secret>.<hash> --node node-9 --runtime hollow
+   mini-k8s worker --manifests ./pods`,
 		Flags: []cli.Flag{
 			dirFlag("worker-NODE"), runtimeFlag(), verboseFlag(),
-			&cli.StringFlag{Name: "master", Usage: "`URL` of the API server", Required: true},
+			&cli.StringFlag{Name: "master", Usage: "`URL` of the API server"},
+			&cli.StringFlag{Name: "manifests", Usage: "`DIR` of files with pods that this node runs of its own accord"},
 			&cli.StringFlag{Name: "token", Usage: "join token, from `mini-k8s token create` on the master; the variable keeps it out of the list of processes", EnvVars: []string{"MINI_K8S_TOKEN"}},
 			&cli.StringFlag{Name: "node", Usage: "`NAME` of the node", Value: strings.ToLower(hostname)},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` label of the node"},
@@ -113,10 +119,6 @@ Examples:
 func runWorker(cCtx *cli.Context) error {
 	logTo(cCtx.App.ErrWriter, cCtx.Bool("verbose"))
 	ctx, node, url := cCtx.Context, cCtx.String("node"), strings.TrimSuffix(cCtx.String("master"), "/")
-	address, err := addressTowards(url)
-	if err != nil {
-		return fmt.Errorf("--master %q: %w", url, err)
-	}
 	nodeLabels, err := labels.ConvertSelectorToLabelsMap(strings.Join(cCtx.StringSlice("label"), ","))
 	if err != nil {
 		return fmt.Errorf("--label KEY=VALUE: %w", err)
@@ -131,27 +133,45 @@ func runWorker(cCtx *cli.Context) error {
 		return err
 	}
 	dir := cmp.Or(cCtx.String("dir"), cluster.Dir("worker-"+node))
-	tls, err := pki.LoadOrJoin(ctx, dir, url, cCtx.String("token"), node)
+	config := worker.Config{Node: node, Docker: d, Labels: nodeLabels, Dir: filepath.Join(dir, "pods"), Manifests: cCtx.String("manifests")}
+	says := fmt.Sprintf("works for %s", url)
+	switch {
+	case url != "":
+		err = join(cCtx, dir, url, &config)
+	case config.Manifests != "":
+		config.Cluster, config.Address = fmt.Sprintf("alone-%.4x", sha256.Sum256([]byte(node))), "127.0.0.1"
+		says = fmt.Sprintf("runs the pods of %s, as cluster %s with no master", config.Manifests, config.Cluster)
+	default:
+		err = errors.New("use --master, --manifests, or both: where do the pods come from?")
+	}
 	if err != nil {
 		return err
 	}
-	c := client.New(client.Config{Server: url, TLS: tls, Name: "worker"})
-	info, err := master.ReadClusterInfo(ctx, c)
-	if err != nil {
-		return err
-	}
-	release, err := cluster.Join(info.Name, node, cCtx.String("runtime"))
+	release, err := cluster.Join(config.Cluster, node, cCtx.String("runtime"))
 	if err != nil {
 		return err
 	}
 	defer release()
-	w, err := worker.New(worker.Config{Cluster: info.Name, Node: node, Address: address, Client: c, TLS: tls, Docker: d,
-		ClusterCIDR: info.ClusterCIDR, ServiceCIDR: info.ServiceCIDR, Labels: nodeLabels, Dir: filepath.Join(dir, "pods")})
+	w, err := worker.New(config)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cCtx.App.Writer, "Node %s works for %s. Ctrl-C stops it; its pods run on.\n", node, url)
+	fmt.Fprintf(cCtx.App.Writer, "Node %s %s. Ctrl-C stops it; its pods run on.\n", node, says)
 	return w.Run(ctx)
+}
+
+// join gives a worker what it needs to work for a master.
+func join(cCtx *cli.Context, dir, url string, config *worker.Config) (err error) {
+	if config.Address, err = addressTowards(url); err != nil {
+		return fmt.Errorf("--master %q: %w", url, err)
+	}
+	if config.TLS, err = pki.LoadOrJoin(cCtx.Context, dir, url, cCtx.String("token"), config.Node); err != nil {
+		return err
+	}
+	config.Client = client.New(client.Config{Server: url, TLS: config.TLS, Name: "worker"})
+	info, err := master.ReadClusterInfo(cCtx.Context, config.Client)
+	config.Cluster, config.ClusterCIDR, config.ServiceCIDR = info.Name, info.ClusterCIDR, info.ServiceCIDR
+	return err
 }
 
 // addressTowards returns this machine's address on the way to the master.

@@ -5,6 +5,8 @@ package worker
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"time"
 
 	"workshop/mini-k8s/control"
@@ -37,7 +39,26 @@ func (w *Worker) upkeep(deps control.Deps) *control.Loop {
 	return loop
 }
 
+// keepNetwork is what upkeep is, for a worker that is alone: no routes lead to others.
+func (w *Worker) keepNetwork(ctx context.Context) error {
+	for control.Sleep(ctx, repair); ctx.Err() == nil; control.Sleep(ctx, repair) {
+		if w.Docker == nil {
+			continue
+		}
+		if err := w.ensureNetwork(ctx); err != nil && !errors.Is(err, network.ErrSameNodeOnly) && ctx.Err() == nil {
+			slog.Warn("cannot repair the network", "node", w.Node, "reason", err)
+		}
+	}
+	return ctx.Err()
+}
+
+// ensureNetwork also has the kubelet look at all pods when the network had to be made: those of before are on none.
 func (w *Worker) ensureNetwork(ctx context.Context) error {
-	return network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR,
+	made, err := network.Ensure(ctx, w.Docker, network.Config{Cluster: w.Cluster, Node: w.Node, PodCIDR: w.podCIDR,
 		ClusterCIDR: w.ClusterCIDR, ServiceCIDR: w.ServiceCIDR})
+	if made {
+		slog.Info("network made", "node", w.Node, "range", w.podCIDR)
+		w.kubelet.Resync(ctx)
+	}
+	return err
 }

@@ -40,9 +40,9 @@ import (
 type Config struct {
 	Cluster string
 	Node    string
-	Address string // of this machine, under which the master reaches it
-	Client  *client.Client
-	TLS     *tls.Config // of the kubelet's server: who may ask shows a certificate of the cluster
+	Address string         // of this machine, under which the master reaches it
+	Client  *client.Client // nil for a worker that is alone: it runs the pods of Manifests and is asked by nobody
+	TLS     *tls.Config    // of the kubelet's server: who may ask shows a certificate of the cluster
 	// Docker runs the pods; nil for hollow pods, which only say that they run.
 	Docker      *docker.Client
 	ClusterCIDR string
@@ -50,6 +50,8 @@ type Config struct {
 	Labels      map[string]string // of the node
 	// Dir is where the files of the pods are, for as long as the pods. Docker must see it at the same place.
 	Dir string
+	// Manifests is a directory of files with pods that the node runs of its own accord; "" for none.
+	Manifests string
 }
 
 // domain is the cluster's in DNS.
@@ -75,15 +77,23 @@ func New(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the directory for the files of the pods: %w", err)
 	}
-	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
-		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
-	}
-	parts := kubelet.Config{Node: w.Node, Address: w.Address, Port: w.Port(), Client: w.Client, Runtime: w.runtime()}
+	parts := kubelet.Config{Node: w.Node, Address: w.Address, Client: w.Client, Runtime: w.runtime(), Manifests: w.Manifests}
 	if w.Docker == nil {
 		parts.Check = kubelet.AllIsWell
 	} else {
+		parts.Dir = volumes.Dir(dir)
+	}
+	if w.Client == nil {
+		w.kubelet = kubelet.New(parts)
+		return w, nil
+	}
+	if w.port, err = net.Listen("tcp", net.JoinHostPort(w.Address, "0")); err != nil {
+		return nil, fmt.Errorf("open the kubelet's port on %s: %w", w.Address, err)
+	}
+	parts.Port = w.Port()
+	if w.Docker != nil {
 		w.deps = control.NewDeps(w.Client, "worker")
-		parts.Dir, parts.Services = volumes.Dir(dir), control.Of[*corev1.Service](w.deps)
+		parts.Services = control.Of[*corev1.Service](w.deps)
 	}
 	w.node, w.kubelet = kubelet.NewNode(parts, w.isReady), kubelet.New(parts)
 	w.node.Labels = w.Labels
@@ -111,6 +121,12 @@ func (w *Worker) Port() int32 { return int32(w.port.Addr().(*net.TCPAddr).Port) 
 
 // Run runs the node until the context ends. Its pods run on.
 func (w *Worker) Run(ctx context.Context) error {
+	if w.Client == nil {
+		if err := w.prepareAlone(ctx); err != nil {
+			return err
+		}
+		return control.Run(ctx, control.Component{Name: "kubelet", Run: w.kubelet.Run}, control.Component{Name: "network", Run: w.keepNetwork})
+	}
 	return control.Run(ctx,
 		control.Component{Name: "node", Run: w.node.Run},
 		control.Component{Name: "kubelet server", Run: w.serve},
@@ -181,19 +197,40 @@ func (w *Worker) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	if w.Docker != nil {
-		if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
-			return err
-		}
 		w.networked = network.CanSetRules(w.Docker)
-		if err := w.ensureNetwork(ctx); errors.Is(err, network.ErrSameNodeOnly) {
-			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
-		} else if err != nil {
+		if err := w.prepareDocker(ctx); err != nil {
 			return err
 		}
 	}
 	w.ready.Store(true)
 	w.node.Refresh()
 	return nil
+}
+
+// prepareAlone is for a worker that has no master. It has a network, with nothing that makes names or services of pods.
+func (w *Worker) prepareAlone(ctx context.Context) (err error) {
+	w.podCIDR = "10.244.0.0/24"
+	if w.Docker == nil {
+		return nil
+	}
+	if w.podCIDR, err = network.RangeFor(ctx, w.Docker, w.Cluster, w.Node); err != nil {
+		return err
+	}
+	w.ClusterCIDR = w.podCIDR
+	return w.prepareDocker(ctx)
+}
+
+// prepareDocker makes the images and the node's network.
+func (w *Worker) prepareDocker(ctx context.Context) error {
+	if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
+		return err
+	}
+	err := w.ensureNetwork(ctx)
+	if errors.Is(err, network.ErrSameNodeOnly) {
+		slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
+		return nil
+	}
+	return err
 }
 
 func (w *Worker) isReady() (bool, string) {

@@ -46,7 +46,7 @@ func (k *Kubelet) admit(pod *corev1.Pod) refusal {
 		return refusal{}
 	}
 	var others []*corev1.Pod
-	for _, p := range k.pods.List() {
+	for _, p := range k.all() {
 		if p.UID != pod.UID && isIn(p) && !api.PodFinished(p) {
 			others = append(others, p)
 		}

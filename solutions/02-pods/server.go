@@ -37,7 +37,7 @@ func (k *Kubelet) held(w http.ResponseWriter, r *http.Request) (pod *corev1.Pod,
 		http.Error(w, fmt.Sprintf("pod %q is not on node %s", r.PathValue("pod"), k.Node), http.StatusNotFound)
 		return nil, runtime.Pod{}, false
 	}
-	actual, err := k.Runtime.Pod(r.Context(), pod.UID)
+	actual, err := k.Runtime.Pod(r.Context(), uidOf(pod))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}

@@ -244,6 +244,9 @@ func (p *Process) Printed() string {
 	return string(text)
 }
 
+// Pid is the program's on this machine.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
 // Stop sends the signal and waits for the end.
 func (p *Process) Stop(signal os.Signal) {
 	p.t.Helper()

@@ -8,7 +8,7 @@
 //
 //	r.Up()                                 // a Docker on each host, a master on the first, a worker on each
 //	r.Client                               // of the master; the nodes have the hosts' names
-//	r.Workers[1].Stop(os.Interrupt)        // a host's worker; r.StartWorker(b) starts it again
+//	r.Workers[1].Stop(os.Interrupt)        // a host's worker; r.StartWorker(b) starts it again, and so with r.Dockers, r.Master
 //
 //	b.Cut()                                // pulls its cable
 //	b.Delay(50 * time.Millisecond)         // to and from it
@@ -54,7 +54,9 @@ const (
 type Rig struct {
 	Hosts   []*Host
 	Client  *client.Client // the admin's, on the first host; after Up
-	Workers []*Process     // by host; after Up
+	Master  *Process       // on the first host; after Up
+	Dockers []*Process     // by host, as Workers; after Up
+	Workers []*Process
 
 	t             testing.TB
 	dir           string
@@ -112,16 +114,16 @@ func (r *Rig) Up() {
 	r.t.Helper()
 	var starting sync.WaitGroup
 	for _, h := range r.Hosts {
-		h.Start("dockerd", "--exec-opt=native.cgroupdriver=cgroupfs", "--cgroup-parent=/"+filepath.Base(r.dir))
+		r.Dockers = append(r.Dockers, r.StartDocker(h))
 		starting.Go(func() {
 			r.Eventually("Docker answers on "+h.Name, func() error { _, err := h.Try("docker", "version"); return err })
 		})
 	}
 	first := r.Hosts[0]
-	master := first.Start("mini-k8s", "master", "--listen", first.Address+":6443")
+	r.Master = r.StartMaster()
 	r.Eventually("the master runs", func() error {
-		if !strings.Contains(master.Printed(), "--token") {
-			return errors.New(master.Printed())
+		if !strings.Contains(r.Master.Printed(), "--token") {
+			return errors.New(r.Master.Printed())
 		}
 		return nil
 	})
@@ -142,6 +144,18 @@ func (r *Rig) Up() {
 	for _, h := range r.Hosts {
 		r.Eventually(h.Name+" is ready", func() error { return r.isReady(h) })
 	}
+}
+
+// StartDocker starts the host's own Docker.
+func (r *Rig) StartDocker(h *Host) *Process {
+	r.t.Helper()
+	return h.Start("dockerd", "--exec-opt=native.cgroupdriver=cgroupfs", "--cgroup-parent=/"+filepath.Base(r.dir))
+}
+
+// StartMaster starts the master on the first host.
+func (r *Rig) StartMaster() *Process {
+	r.t.Helper()
+	return r.Hosts[0].Start("mini-k8s", "master", "--listen", r.Hosts[0].Address+":6443")
 }
 
 // StartWorker starts the host's worker, which is called as the host is.

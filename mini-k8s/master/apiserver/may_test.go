@@ -48,6 +48,9 @@ func (w *world) forbids(user apiserver.User, kind *api.Kind, do authorizationv1.
 		method, path = http.MethodGet, kind.Path(do.Namespace, "", "")+"?watch=true&resourceVersion=none"
 	case "create":
 		method, body = http.MethodPost, `{"metadata": {"name": "node-1"}}`
+		if kind.Resource == "pods" {
+			body = toJSON(`{metadata: {name: node-1, annotations: {kubernetes.io/config.mirror: x}}, spec: {nodeName: node-1, containers: [{name: c, image: i}]}}`)
+		}
 		if do.Subresource == "" {
 			path = kind.Path(do.Namespace, "", "") + "?dryRun=All"
 		}
@@ -136,7 +139,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"node:node-1", shows("", "status"), []string{
 			"get secrets default/used",
 			"create events default/", "update events default/node-1", "patch events default/node-1",
-			"create nodes /", "update nodes/status /node-1", "patch nodes/status /node-1",
+			"create nodes /", "create pods default/", "update nodes/status /node-1", "patch nodes/status /node-1",
 			"create leases kube-node-lease/", "update leases kube-node-lease/node-1", "patch leases kube-node-lease/node-1",
 			"update pods/status default/mine", "patch pods/status default/mine", "delete pods default/mine", "create pods/eviction default/mine",
 		}},

@@ -83,6 +83,8 @@ type kubeletBench struct {
 	kubelet *Kubelet
 	dir     volumes.Dir
 	stop    func()
+
+	manifests string // directory of static pods
 }
 
 // withKubelet runs a test in a bubble, where waiting costs no time, with a kubelet that runs.
@@ -99,7 +101,7 @@ func withKubelet(t *testing.T, test func(t *testing.T, b *kubeletBench)) {
 // start starts a kubelet that knows nothing of those before it.
 func (b *kubeletBench) start() {
 	b.t.Helper()
-	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime, Check: b.oracle.check, Dir: b.dir})
+	b.kubelet = New(Config{Node: "node-1", Address: "192.0.2.1", Port: 10250, Client: b.Loops(), Runtime: b.runtime, Check: b.oracle.check, Dir: b.dir, Manifests: b.manifests})
 	b.stop = b.Start(b.kubelet.Run)
 }
 

@@ -53,6 +53,10 @@ func (k *Kubelet) serveUsage(w http.ResponseWriter, r *http.Request) {
 	var mu sync.Mutex // guards all below
 	measured, next := map[string][]api.ContainerMetrics{}, map[string]between{}
 	for _, pod := range pods {
+		uid := string(pod.UID) // or that of its mirror
+		for _, shown := range k.pods.ByIndex("uid", uid) {
+			uid = string(shown.UID)
+		}
 		for _, c := range pod.Containers {
 			if c.State != runtime.Running {
 				continue
@@ -67,7 +71,7 @@ func (k *Kubelet) serveUsage(w http.ResponseWriter, r *http.Request) {
 				mu.Lock()
 				defer mu.Unlock()
 				next[c.ID] = two
-				measured[string(pod.UID)] = append(measured[string(pod.UID)], api.ContainerMetrics{Name: c.Name, Usage: corev1.ResourceList{
+				measured[uid] = append(measured[uid], api.ContainerMetrics{Name: c.Name, Usage: corev1.ResourceList{
 					corev1.ResourceCPU:    *resource.NewScaledQuantity(int64(cpus*1e9), resource.Nano),
 					corev1.ResourceMemory: *resource.NewQuantity(usage.MemoryBytes, resource.BinarySI)}})
 			})

@@ -53,16 +53,17 @@ type Config struct {
 	ServiceCIDR   string
 }
 
-// Ensure makes or repairs the node's bridge and the packet rules. With ErrSameNodeOnly the bridge is good nevertheless.
-func Ensure(ctx context.Context, docker *client.Client, config Config) error {
+// Ensure makes or repairs the node's bridge and the packet rules. It reports whether the bridge was made: no pod of before
+// is on it. With ErrSameNodeOnly the bridge is good nevertheless.
+func Ensure(ctx context.Context, docker *client.Client, config Config) (made bool, err error) {
 	ruled := CanSetRules(docker)
-	if err := ensureBridge(ctx, docker, config, ruled); err != nil {
-		return err
+	if made, err = ensureBridge(ctx, docker, config, ruled); err != nil {
+		return made, err
 	}
 	if !ruled {
-		return ErrSameNodeOnly
+		return made, ErrSameNodeOnly
 	}
-	return ensureRules(ctx, config.Cluster, config.ClusterCIDR)
+	return made, ensureRules(ctx, config.Cluster, config.ClusterCIDR)
 }
 
 // Remove takes away the networks, rules and tables of all nodes of the cluster on this machine. Its containers must
@@ -96,40 +97,55 @@ func Bridge(cluster, node string) string {
 }
 
 // ensureBridge replaces a network that does not fit, because its range is another, for instance, or because somebody
-// has deleted its device. Docker refuses to remove one that containers use.
-func ensureBridge(ctx context.Context, docker *client.Client, config Config, ruled bool) error {
+// has deleted its device. Docker refuses to remove one that containers use; of a device that is gone they have no use.
+func ensureBridge(ctx context.Context, docker *client.Client, config Config, ruled bool) (made bool, err error) {
 	wanted, err := bridge(ctx, docker, config, ruled)
 	if err != nil {
-		return err
+		return false, err
 	}
 	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+config.Cluster),
 		filters.Arg("label", labelNode+"="+config.Node))
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, n := range found {
 		fits := len(n.IPAM.Config) == 1 && n.IPAM.Config[0].Subnet == wanted.IPAM.Config[0].Subnet && maps.Equal(n.Options, wanted.Options)
-		_, missing := os.Stat("/sys/class/net/" + Bridge(config.Cluster, config.Node))
-		if fits && !(ruled && errors.Is(missing, os.ErrNotExist)) {
-			return nil
+		_, stat := os.Stat("/sys/class/net/" + Bridge(config.Cluster, config.Node))
+		missing := ruled && errors.Is(stat, os.ErrNotExist)
+		if fits && !missing {
+			return false, nil
+		}
+		if missing {
+			disconnectAll(ctx, docker, n.ID)
 		}
 		if err := docker.NetworkRemove(ctx, n.ID); err != nil {
-			return fmt.Errorf("network %s is not what node %s needs for range %s; delete the pods of node %s first: %w",
+			return false, fmt.Errorf("network %s is not what node %s needs for range %s; delete the pods of node %s first: %w",
 				n.Name, config.Node, config.PodCIDR, config.Node, err)
 		}
 	}
 	for _, cidr := range []string{config.ClusterCIDR, config.ServiceCIDR} {
 		if _, err := FreeCIDR(ctx, docker, config.Cluster, cidr); err != nil {
-			return fmt.Errorf("this machine cannot be a node of a cluster with the addresses %s: %w", cidr, err)
+			return false, fmt.Errorf("this machine cannot be a node of a cluster with the addresses %s: %w", cidr, err)
 		}
 	}
 	// Docker goes on with what it has been asked: if we did not wait, a Remove that follows might come too early.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
 	if _, err := docker.NetworkCreate(ctx, Name(config.Cluster, config.Node), wanted); err != nil {
-		return fmt.Errorf("create network %s with range %s: %w", Name(config.Cluster, config.Node), config.PodCIDR, err)
+		return false, fmt.Errorf("create network %s with range %s: %w", Name(config.Cluster, config.Node), config.PodCIDR, err)
 	}
-	return nil
+	return true, nil
+}
+
+// disconnectAll takes all containers off a network. One that stays is named when the network cannot be removed.
+func disconnectAll(ctx context.Context, docker *client.Client, id string) {
+	found, err := docker.NetworkInspect(ctx, id, network.InspectOptions{})
+	if err != nil {
+		return
+	}
+	for container := range found.Containers {
+		docker.NetworkDisconnect(ctx, id, container, true)
+	}
 }
 
 // bridge describes the Docker network. Docker's own masquerading hides a pod's address from the pods on other nodes,

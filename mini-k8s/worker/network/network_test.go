@@ -206,7 +206,7 @@ func TestEnsureWithAnotherRangeReplacesOnlyAnEmptyNetwork(t *testing.T) {
 	name := mustEnsure(t, docker, config)
 	start(t, docker, name)
 	config.PodCIDR = nodeCIDR(all, 3)
-	if err := Ensure(t.Context(), docker, config); err == nil || !strings.Contains(err.Error(), "delete the pods of node node-1 first") {
+	if _, err := Ensure(t.Context(), docker, config); err == nil || !strings.Contains(err.Error(), "delete the pods of node node-1 first") {
 		t.Errorf("Ensure took away the range of a container that runs; its error is %v", err)
 	}
 	if found, err := docker.NetworkInspect(t.Context(), name, network.InspectOptions{}); err != nil || found.IPAM.Config[0].Subnet != nodeCIDR(all, 2) {
@@ -288,7 +288,7 @@ func nodeCIDR(all netip.Prefix, node int) string {
 
 func mustEnsure(t *testing.T, docker *client.Client, config Config) string {
 	t.Helper()
-	if err := Ensure(t.Context(), docker, config); err != nil {
+	if _, err := Ensure(t.Context(), docker, config); err != nil {
 		t.Fatal(err)
 	}
 	return Name(config.Cluster, config.Node)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 )
 
@@ -29,6 +30,21 @@ func FreeCIDR(ctx context.Context, docker *client.Client, cluster, asked string)
 // have the same: whose rules come first would get the other's connections.
 func FreeServiceCIDR(ctx context.Context, docker *client.Client, cluster, asked string) (string, error) {
 	return free(ctx, docker, cluster, asked, 96, 244)
+}
+
+// RangeFor returns the range of a node to which no master gives one: that of the network that it has, or part of a free one.
+func RangeFor(ctx context.Context, docker *client.Client, cluster, node string) (string, error) {
+	found, err := list(ctx, docker, filters.Arg("label", labelCluster+"="+cluster), filters.Arg("label", labelNode+"="+node))
+	if err != nil {
+		return "", err
+	}
+	for _, n := range found {
+		if len(n.IPAM.Config) == 1 {
+			return n.IPAM.Config[0].Subnet, nil
+		}
+	}
+	all, err := FreeCIDR(ctx, docker, cluster, "")
+	return strings.TrimSuffix(all, "/16") + "/24", err
 }
 
 func free(ctx context.Context, docker *client.Client, cluster, asked string, from, to int) (string, error) {

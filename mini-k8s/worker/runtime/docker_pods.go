@@ -91,13 +91,15 @@ func (d *Docker) filter(uid types.UID) filters.Args {
 	return args
 }
 
-// sandboxOf describes a pause container. One that does not run has no address.
+// sandboxOf describes a pause container. One that does not run has no address, and one whose network was taken away counts
+// as dead: its pod cannot get another.
 func sandboxOf(in container.InspectResponse) Sandbox {
 	sandbox := Sandbox{ID: in.ID, Running: in.State.Running, StartedAt: timeOf(in.State.StartedAt)}
 	if sandbox.Running {
 		for _, endpoint := range in.NetworkSettings.Networks {
 			sandbox.IP = endpoint.IPAddress
 		}
+		sandbox.Running = sandbox.IP != "" || in.HostConfig.NetworkMode.IsHost()
 	}
 	return sandbox
 }

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -71,6 +72,29 @@ func TestWhatCannotBeDecidedIsAnErrorAndNotAllowed(t *testing.T) {
 	} {
 		if err := control(true).Authorize(t.Context(), "node:node-1", do); !errors.Is(err, errAway) {
 			t.Errorf("%s %s: %v", do.Verb, do.Resource, err)
+		}
+	}
+}
+
+func TestANodeMayCreateMirrorsOfItsOwnPodsAndNoOtherPods(t *testing.T) {
+	for _, row := range []struct {
+		name, pod string
+		allowed   bool
+	}{
+		{"a mirror", `{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}},"spec":{"nodeName":"node-1"}}`, true},
+		{"of another node", `{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}},"spec":{"nodeName":"node-2"}}`, false},
+		{"of no node", `{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}}}`, false},
+		{"no mirror", `{"spec":{"nodeName":"node-1"}}`, false},
+		{"with a Secret", `{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}},"spec":{"nodeName":"node-1","volumes":[{"secret":{"secretName":"key"}}]}}`, false},
+		{"with one in a variable", `{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}},"spec":{"nodeName":"node-1","containers":[{"env":[{"valueFrom":{"secretKeyRef":{"name":"key"}}}]}]}}`, false},
+	} {
+		var pod corev1.Pod
+		if err := json.Unmarshal([]byte(row.pod), &pod); err != nil {
+			t.Fatal(err)
+		}
+		do := Attributes{Verb: "create", Resource: "pods", Namespace: "default"}
+		if err := CheckNew("node:node-1", do, &pod); (err == nil) != row.allowed || err != nil && !apierrors.IsForbidden(err) {
+			t.Errorf("%s: %v", row.name, err)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (c *Control) May(ctx context.Context, user User, do Attributes) (bool, erro
 // NodeRestriction.
 func (c *Control) nodeMay(ctx context.Context, node string, do Attributes) (bool, error) {
 	switch do.Verb + " " + path.Join(do.Resource, do.Subresource) {
-	case "create events", "update events", "patch events", "create nodes": // see CheckNew
+	case "create events", "update events", "patch events", "create nodes", "create pods": // see CheckNew
 		return true, nil
 	case "update nodes/status", "patch nodes/status":
 		return do.Name == node, nil
@@ -95,7 +95,7 @@ func (c *Control) usesSecret(ctx context.Context, node, namespace, name string) 
 	}), err
 }
 
-// stands reports whether a text stands at a path, which leads into each element of a list.
+// stands reports whether a text stands at a path, which leads into each element of a list; with no text, whether anything does.
 func stands(value any, path, text string) bool {
 	switch value := value.(type) {
 	case []any:
@@ -104,13 +104,24 @@ func stands(value any, path, text string) bool {
 		field, rest, _ := strings.Cut(path, ".")
 		return stands(value[field], rest, text)
 	}
-	return path == "" && value == text
+	return path == "" && value != nil && (value == text || text == "")
 }
 
-// CheckNew refuses what a node may not create: another than itself, and of itself what others give it or trust it by.
+// CheckNew refuses what a node may not create: another than itself, and of itself what others give it or trust it by; and pods,
+// but for the mirrors of those that it runs of its own accord. They get no Secret: by that it could read any.
 func CheckNew(user User, do Attributes, o api.Object) error {
 	by := user.Node()
 	if by == "" || do.Resource == "events" {
+		return nil
+	}
+	if pod, isPod := o.(*corev1.Pod); isPod {
+		text, err := json.Marshal(pod)
+		var plain any
+		err = errors.Join(err, json.Unmarshal(text, &plain))
+		if err != nil || pod.Annotations[corev1.MirrorPodAnnotationKey] == "" || pod.Spec.NodeName != by ||
+			slices.ContainsFunc(secretNames, func(path string) bool { return stands(plain, path, "") }) {
+			return forbidden(user, do)
+		}
 		return nil
 	}
 	if o.GetName() != by {
