@@ -9,7 +9,7 @@ HOLLOW := $(findstring hollow,$(ARGS))
 SUDO   := $(if $(HOLLOW),,$(shell [ "$$(id -u)" = 0 ] || echo sudo))
 NEEDS  := $(if $(HOLLOW),build,docker)
 
-.PHONY: help up down build demo-autoscale test bench fuzz crash docker clean
+.PHONY: help up down build demo-autoscale test bench fuzz chaos crash docker clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ bench: ## measure: times, memory, and ratios to peers in the same run
 	@scripts/setup.sh docker
 	$(GO) test -run '^$$' -bench 'Up|Pod' -benchtime 5x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench Worker -benchtime 3x -timeout 30m ./mini-k8s/bench
-	$(GO) test -run '^$$' -bench Master -benchtime 1x -timeout 30m ./mini-k8s/bench
+	$(GO) test -run '^$$' -bench 'Master|Growth' -benchtime 1x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench API -benchtime 500x -timeout 30m ./mini-k8s/bench
 	$(GO) test -run '^$$' -bench . ./mini-k8s/master/store
 	$(GO) test -run '^$$' -bench 'Services|Connection' ./mini-k8s/worker/proxy
@@ -56,6 +56,9 @@ fuzz: ## look for requests that the servers fail at, 30 seconds each; what it fi
 	for target in Object Patch Path Selector; do $(GO) test -run '^$$' -fuzz "^Fuzz$$target\$$" -fuzztime 30s ./mini-k8s/master/apiserver || exit 1; done
 	$(GO) test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 30s ./mini-k8s/master/store
 	$(GO) test -run '^$$' -fuzz '^FuzzServeDNS$$' -fuzztime 30s ./mini-k8s/worker/dns
+
+chaos: ## random faults for the whole control plane, 10 minutes; a failure tells its seed
+	$(GO) test -race -run Chaos -chaos 10m -count 1 -timeout 30m ./mini-k8s/master/chaos
 
 crash: ## kill -9 the store in a write load, 50 times
 	MINI_K8S_CRASH_ROUNDS=50 $(GO) test -run Crash -v -count 1 -timeout 30m ./mini-k8s/master/store

@@ -84,7 +84,7 @@ func BenchmarkWorker(b *testing.B) {
 			b.ReportMetric((cpuTime(b, r.Workers[0].Pid())-before).Seconds()/idle.Seconds()*100, "%core-idle")
 		}
 		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(float64(residentBytes(b, r.Workers[0].Pid()))/1e6, "MB-idle")
+		b.ReportMetric(float64(memory(b, r.Workers[0].Pid(), "VmRSS:"))/1e6, "MB-idle")
 	})
 }
 
