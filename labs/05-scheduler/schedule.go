@@ -9,7 +9,6 @@ import (
 
 	"workshop/labs/lab"
 	"workshop/mini-k8s/api"
-	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,35 +22,15 @@ const (
 )
 
 // schedule finds a node for the pod of the key and starts the binding.
-//  1. Catch up, with catchUp. Without that no decision is made: return its error.
-//  2. Read the pod from the cache. If it is gone, needs no node (needsNode), or has been decided on already
+//  1. Read the pod from the cache. If it is gone, needs no node (needsNode), or has been decided on already
 //     (ledger.assigned), nothing is to be done.
-//  3. Have the ledger assign a node. It chooses, and counts the pod on that node from this moment on.
-//  4. If no node will do, have the key come again after everUnfit at the latest, and return what reportUnfit returns.
-//  5. Otherwise start bind in the group binding and return, without waiting for it: the next pod waits for its decision.
+//  2. Have the ledger assign a node. It chooses, and counts the pod on that node from this moment on.
+//  3. If no node will do, have the key come again after everUnfit at the latest, and return what reportUnfit returns.
+//  4. Otherwise start bind in the group binding and return, without waiting for it: the next pod waits for its decision.
 //
 //lab:05 5
 func (s *Scheduler) schedule(ctx context.Context, key string) error {
 	return lab.TODO("05", "Scheduler.schedule")
-}
-
-// catchUp waits, once, until the cache shows every pod as the API server has it now: the last bindings of the scheduler
-// that ran before this one may be newer than the cache, and their room is taken.
-func (s *Scheduler) catchUp(ctx context.Context) error {
-	if s.upToDate {
-		return nil
-	}
-	list, err := s.pods.Resource.List(ctx, client.Selection{})
-	if err != nil {
-		return err
-	}
-	newest := int64(0)
-	for _, pod := range list.Items {
-		newest = max(newest, control.Revision(pod.ResourceVersion))
-	}
-	err = s.pods.WaitFor(ctx, newest)
-	s.upToDate = err == nil
-	return err
 }
 
 // reportUnfit says why a pod fits nowhere: once for each reason, not each time it is tried.

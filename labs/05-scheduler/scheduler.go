@@ -31,12 +31,11 @@ const (
 // Scheduler assigns pods to nodes.
 type Scheduler struct {
 	*control.Loop
-	nodes    *control.Objects[*corev1.Node]
-	pods     *control.Objects[*corev1.Pod]
-	events   *control.Events
-	ledger   *ledger
-	binding  errgroup.Group // what is under way
-	upToDate bool           // belongs to the one worker, see catchUp
+	nodes   *control.Objects[*corev1.Node]
+	pods    *control.Objects[*corev1.Pod]
+	events  *control.Events
+	ledger  *ledger
+	binding errgroup.Group // what is under way
 }
 
 // New returns a scheduler that does nothing until Run.

@@ -707,7 +707,7 @@ func TestTask5SchedulerThatStartsAnewSeesAllThatIsBound(t *testing.T) {
 		lab.Check(bound(lab, bench) == 1, labtest.Report{
 			Did:  "bound a pod where there is room for one, started a scheduler whose watch told nothing of it yet, with another pod waiting, and counted those that are bound",
 			Want: "1", Got: fmt.Sprint(bound(lab, bench)),
-			Cause: "call s.catchUp before all else: the cache of a scheduler that starts may not show the last bindings of the one before"})
+			Cause: "read the pod from s.pods in schedule, not before: a loop looks only when its caches show the last bindings of the one before it"})
 		if _, err := client.Of[*corev1.Pod](bench.Client).Delete(lab.Context(), "default", "placed", metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 			lab.Fatal(err)
 		}

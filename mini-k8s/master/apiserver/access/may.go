@@ -88,7 +88,7 @@ var secretNames = []string{
 // usesSecret reports whether a pod that is bound to the node uses a Secret.
 func (c *Control) usesSecret(ctx context.Context, node, namespace, name string) (bool, error) {
 	pods, err := c.Pods(ctx, namespace)
-	return namespace != "" && slices.ContainsFunc(pods, func(stored store.Object) bool {
+	return namespace != "" && name != "" && slices.ContainsFunc(pods, func(stored store.Object) bool {
 		var pod any
 		json.Unmarshal(stored.Value, &pod) // the server wrote it
 		return stands(pod, "spec.nodeName", node) && slices.ContainsFunc(secretNames, func(path string) bool { return stands(pod, path, name) })
