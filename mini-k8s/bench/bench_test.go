@@ -295,7 +295,8 @@ func runDeployment(b *testing.B, c *client.Client, replicas int32) {
 func startMaster(b *testing.B) (c *client.Client, process *os.Process, kubeconfig string) {
 	b.Helper()
 	dir := b.TempDir()
-	command := exec.Command(binary, "master", "--name", "bench", "--dir", dir, "--listen", "127.0.0.1:0")
+	command := exec.Command(binary, "master", "--name", "bench", "--dir", dir, "--listen", "127.0.0.1:0",
+		"--cluster-cidr", "10.0.0.0/8", "--service-cidr", "172.20.0.0/16") // room for more nodes than a /16 has
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	if err := command.Start(); err != nil {

@@ -121,7 +121,8 @@ func (known) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
 		}
 	}
 	part := map[string]runtime.Object{"DeleteOptions": &metav1.DeleteOptions{}, "Scale": &autoscalingv1.Scale{},
-		"Binding": &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]
+		"HorizontalPodAutoscaler": &autoscalingv1.HorizontalPodAutoscaler{}, // kubectl autoscale before 1.33
+		"Binding":                 &corev1.Binding{}, "Eviction": &policyv1.Eviction{}}[gvk.Kind]
 	if part == nil {
 		return nil, fmt.Errorf("a body of kind %s is not known here", gvk)
 	}
