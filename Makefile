@@ -58,7 +58,7 @@ fuzz: ## look for requests that the servers fail at, 30 seconds each; what it fi
 	$(GO) test -run '^$$' -fuzz '^FuzzServeDNS$$' -fuzztime 30s ./mini-k8s/worker/dns
 
 chaos: ## random faults for the whole control plane, 10 minutes; a failure tells its seed
-	$(GO) test -race -run Chaos -chaos 10m -count 1 -timeout 30m ./mini-k8s/master/chaos
+	$(GO) test -race -run 'Chaos|Crash' -chaos 10m -count 1 -timeout 30m ./mini-k8s/master/chaos
 
 crash: ## kill -9 the store in a write load, 50 times
 	MINI_K8S_CRASH_ROUNDS=50 $(GO) test -run Crash -v -count 1 -timeout 30m ./mini-k8s/master/store
