@@ -16,8 +16,8 @@ import (
 // The plan of the house (DESIGN.md, section 2): a star around the API server, with arrows that run down only.
 
 const (
-	// linesInAll is where the house stands; it may be lowered, not raised. DESIGN.md aims at 8,000.
-	linesInAll  = 22_500
+	// linesInAll is where the house stands. Only what it can do more is a reason to raise it; DESIGN.md aims at 8,000.
+	linesInAll  = 22_470
 	linesInFile = 400
 	// linesOfHandlers bounds the heart of the master: one set of handlers for all kinds, and the store below them.
 	linesOfHandlers = 2_000

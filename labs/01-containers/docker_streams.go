@@ -113,11 +113,11 @@ func follow(ctx context.Context, sizes <-chan Size, resize func(context.Context,
 			if !open {
 				return
 			}
-			for tries := range time.Duration(10) {
+			for try := range 10 {
 				if resize(ctx, container.ResizeOptions{Width: uint(size.Width), Height: uint(size.Height)}) == nil {
 					break
 				}
-				control.Sleep(ctx, (tries+1)*10*time.Millisecond)
+				control.Sleep(ctx, time.Duration(try+1)*10*time.Millisecond)
 			}
 		}
 	}

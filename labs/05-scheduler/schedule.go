@@ -2,9 +2,7 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"workshop/labs/lab"
@@ -12,7 +10,6 @@ import (
 	"workshop/mini-k8s/control"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -70,12 +67,6 @@ func (s *Scheduler) writeBinding(ctx context.Context, pod *corev1.Pod, node stri
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
 	})
-}
-
-// refused reports whether the API server has said no. A failure of its own, or of the connection, leaves it open.
-func refused(err error) bool {
-	var status apierrors.APIStatus
-	return errors.As(err, &status) && status.Status().Code < http.StatusInternalServerError
 }
 
 // awaitPod returns when the cache shows a pod as it is in the API server now.

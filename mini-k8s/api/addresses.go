@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 // The addresses of a service: which it has, and what a change may do to them. That no two services have the same one is
@@ -98,7 +99,7 @@ func checkAddresses(c *check, s *corev1.ServiceSpec, old *corev1.Service, path *
 			c.invalid(families.Index(i), family, "not configured on this cluster")
 		}
 	}
-	if wanted := deref(s.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack); wanted == corev1.IPFamilyPolicyRequireDualStack {
+	if wanted := ptr.Deref(s.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack); wanted == corev1.IPFamilyPolicyRequireDualStack {
 		c.invalid(policy, wanted, "this cluster is not configured for dual-stack services")
 	} else {
 		oneOf(c, policy, wanted, corev1.IPFamilyPolicySingleStack, corev1.IPFamilyPolicyPreferDualStack)

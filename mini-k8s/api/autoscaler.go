@@ -15,14 +15,13 @@ var autoscalers = behaviour[*autoscalingv2.HorizontalPodAutoscaler]{
 	columns: "Name Reference Targets MinPods MaxPods Replicas Age",
 	cells: func(h *autoscalingv2.HorizontalPodAutoscaler) []any {
 		reference := h.Spec.ScaleTargetRef.Kind + "/" + h.Spec.ScaleTargetRef.Name
-		return []any{h.Name, reference, autoscalerTargets(h), deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas,
+		return []any{h.Name, reference, autoscalerTargets(h), ptr.Deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas,
 			h.Status.CurrentReplicas, age(h.CreationTimestamp)}
 	},
 	defaults: func(h *autoscalingv2.HorizontalPodAutoscaler) {
 		setDefaultPtr(&h.Spec.MinReplicas, 1)
 		if len(h.Spec.Metrics) == 0 {
-			h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
-				Name: corev1.ResourceCPU, Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: ptr.To(int32(80))}}}}
+			h.Spec.Metrics = cpuUtilization(80)
 		}
 		if h.Spec.Behavior != nil {
 			DefaultScaling(h.Spec.Behavior)
@@ -33,7 +32,7 @@ var autoscalers = behaviour[*autoscalingv2.HorizontalPodAutoscaler]{
 		c.required(path.Child("scaleTargetRef", "kind"), h.Spec.ScaleTargetRef.Kind != "")
 		c.required(path.Child("scaleTargetRef", "name"), h.Spec.ScaleTargetRef.Name != "")
 		atLeast(c, path.Child("minReplicas"), 1, h.Spec.MinReplicas)
-		if h.Spec.MaxReplicas < deref(h.Spec.MinReplicas, 1) {
+		if h.Spec.MaxReplicas < ptr.Deref(h.Spec.MinReplicas, 1) {
 			c.invalid(path.Child("maxReplicas"), h.Spec.MaxReplicas, "must be greater than or equal to `minReplicas`")
 		}
 		if kind := h.Spec.ScaleTargetRef.Kind; kind != "" {
@@ -57,9 +56,8 @@ func DefaultScaling(b *autoscalingv2.HorizontalPodAutoscalerBehavior) {
 	setDefaultPtr(&b.ScaleDown, autoscalingv2.HPAScalingRules{})
 	setDefaultPtr(&b.ScaleUp.StabilizationWindowSeconds, 0)
 	setDefaultPtr(&b.ScaleDown.StabilizationWindowSeconds, 300)
-	for _, rules := range []*autoscalingv2.HPAScalingRules{b.ScaleUp, b.ScaleDown} {
-		setDefaultPtr(&rules.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
-	}
+	setDefaultPtr(&b.ScaleUp.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
+	setDefaultPtr(&b.ScaleDown.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
 	if b.ScaleUp.Policies == nil {
 		b.ScaleUp.Policies = []autoscalingv2.HPAScalingPolicy{four, double}
 	}
@@ -74,7 +72,8 @@ func checkMetric(c *check, m autoscalingv2.MetricSpec, path *field.Path) {
 	for _, other := range []struct {
 		name string
 		set  bool
-	}{{"object", m.Object != nil}, {"pods", m.Pods != nil}, {"containerResource", m.ContainerResource != nil}, {"external", m.External != nil}} {
+	}{{"object", m.Object != nil}, {"pods", m.Pods != nil},
+		{"containerResource", m.ContainerResource != nil}, {"external", m.External != nil}} {
 		if other.set {
 			c.add(field.Forbidden(path.Child(other.name), "only CPU and memory of whole pods are measured here: use `resource`"))
 		}
@@ -101,10 +100,10 @@ func checkScaling(c *check, rules *autoscalingv2.HPAScalingRules, path *field.Pa
 	if rules == nil {
 		return
 	}
-	if window := deref(rules.StabilizationWindowSeconds, 0); window < 0 || window > 3600 {
+	if window := ptr.Deref(rules.StabilizationWindowSeconds, 0); window < 0 || window > 3600 {
 		c.invalid(path.Child("stabilizationWindowSeconds"), window, "must be between 0 and 3600")
 	}
-	oneOf(c, path.Child("selectPolicy"), deref(rules.SelectPolicy, autoscalingv2.MaxChangePolicySelect),
+	oneOf(c, path.Child("selectPolicy"), ptr.Deref(rules.SelectPolicy, autoscalingv2.MaxChangePolicySelect),
 		autoscalingv2.MaxChangePolicySelect, autoscalingv2.MinChangePolicySelect, autoscalingv2.DisabledPolicySelect)
 	if rules.Policies != nil && len(rules.Policies) == 0 {
 		c.required(path.Child("policies"), false)
@@ -150,9 +149,14 @@ func AutoscalerFromV1(sent *autoscalingv1.HorizontalPodAutoscaler) *autoscalingv
 		MinReplicas:    sent.Spec.MinReplicas, MaxReplicas: sent.Spec.MaxReplicas,
 	}}
 	if percent := sent.Spec.TargetCPUUtilizationPercentage; percent != nil {
-		cpu := &autoscalingv2.ResourceMetricSource{Name: corev1.ResourceCPU,
-			Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: percent}}
-		h.Spec.Metrics = []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: cpu}}
+		h.Spec.Metrics = cpuUtilization(*percent)
 	}
 	return h
+}
+
+// cpuUtilization asks for pods that use so many percent of the CPU that they ask for.
+func cpuUtilization(percent int32) []autoscalingv2.MetricSpec {
+	return []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
+		Name:   corev1.ResourceCPU,
+		Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: &percent}}}}
 }

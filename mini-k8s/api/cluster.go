@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 var namespaces = behaviour[*corev1.Namespace]{
@@ -70,7 +71,7 @@ func NodeReady(n *corev1.Node) bool {
 var leases = behaviour[*coordinationv1.Lease]{
 	columns: "Name Holder Age",
 	cells: func(l *coordinationv1.Lease) []any {
-		return []any{l.Name, deref(l.Spec.HolderIdentity, ""), age(l.CreationTimestamp)}
+		return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), age(l.CreationTimestamp)}
 	},
 	validate: func(c *check, l, old *coordinationv1.Lease) {
 		atLeast(c, field.NewPath("spec", "leaseDurationSeconds"), 1, l.Spec.LeaseDurationSeconds)

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 // maxConfigSize bounds what a ConfigMap or Secret holds, in bytes.
@@ -81,7 +82,7 @@ func checkSize(c *check, size int) {
 }
 
 func checkFrozen(c *check, immutable *bool, same bool) {
-	if deref(immutable, false) && !same {
+	if ptr.Deref(immutable, false) && !same {
 		c.add(field.Forbidden(field.NewPath("data"), "field is immutable when `immutable` is set"))
 	}
 }

@@ -78,7 +78,8 @@ func checkResourceRef(c *check, ref *corev1.ResourceFieldSelector, at *field.Pat
 	oneOf(c, at.Child("resource"), ref.Resource, "limits.cpu", "limits.memory", "requests.cpu", "requests.memory")
 	_, name, _ := strings.Cut(ref.Resource, ".")
 	if units := divisors[corev1.ResourceName(name)]; units != nil && !slices.Contains(units, ref.Divisor.String()) {
-		c.invalid(at.Child("divisor"), ref.Divisor.String(), fmt.Sprintf("only divisor's values %s are supported with the %s resource", strings.Join(units[1:], ", "), name))
+		c.invalid(at.Child("divisor"), ref.Divisor.String(),
+			fmt.Sprintf("only divisor's values %s are supported with the %s resource", strings.Join(units[1:], ", "), name))
 	}
 }
 

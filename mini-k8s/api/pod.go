@@ -77,7 +77,8 @@ const DefaultTolerationSeconds = 30
 func defaultTolerations(s *corev1.PodSpec) {
 	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
 		tolerates := func(t corev1.Toleration) bool {
-			return (t.Key == key || t.Key == "" && t.Operator == corev1.TolerationOpExists) && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "")
+			return (t.Key == key || t.Key == "" && t.Operator == corev1.TolerationOpExists) &&
+				(t.Effect == corev1.TaintEffectNoExecute || t.Effect == "")
 		}
 		if !slices.ContainsFunc(s.Tolerations, tolerates) {
 			s.Tolerations = append(s.Tolerations, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists,
@@ -118,7 +119,7 @@ func checkPodSpec(c *check, s *corev1.PodSpec, path *field.Path) {
 	}
 	checkPodRights(c, s.SecurityContext, path.Child("securityContext"))
 	seen := map[string]bool{}
-	grace := deref(s.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
+	grace := ptr.Deref(s.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
 	checkContainers := func(containers []corev1.Container, path *field.Path) {
 		for i := range containers {
 			checkContainer(c, &containers[i], path.Index(i))
@@ -198,7 +199,7 @@ func checkPodUpdate(c *check, s, old *corev1.PodSpec, path *field.Path) {
 		}
 	}
 	if was, is := old.ActiveDeadlineSeconds, s.ActiveDeadlineSeconds; was != nil && (is == nil || *is > *was) {
-		c.invalid(path.Child("activeDeadlineSeconds"), deref(is, 0), fmt.Sprint("must be less than or equal to previous value ", *was))
+		c.invalid(path.Child("activeDeadlineSeconds"), ptr.Deref(is, 0), fmt.Sprint("must be less than or equal to previous value ", *was))
 	}
 	allowed := s.DeepCopy()
 	for _, lists := range [][2][]corev1.Container{{allowed.Containers, old.Containers}, {allowed.InitContainers, old.InitContainers}} {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 var services = behaviour[*corev1.Service]{
@@ -170,7 +171,7 @@ var endpointSlices = behaviour[*discoveryv1.EndpointSlice]{
 			if port.Port != nil {
 				c.port(field.NewPath("ports").Index(i).Child("port"), *port.Port)
 			}
-			oneOf(c, field.NewPath("ports").Index(i).Child("protocol"), deref(port.Protocol, ""), corev1.ProtocolTCP, corev1.ProtocolUDP)
+			oneOf(c, field.NewPath("ports").Index(i).Child("protocol"), ptr.Deref(port.Protocol, ""), corev1.ProtocolTCP, corev1.ProtocolUDP)
 		}
 	},
 }

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/utils/ptr"
 )
 
 // parseColumns reads "Name Ready IP*": an underscore stands for a blank, a star marks what only -o wide shows.
@@ -63,13 +64,13 @@ func workloadCells(template corev1.PodTemplateSpec, selector *metav1.LabelSelect
 }
 
 func deploymentCells(d *appsv1.Deployment) []any {
-	cells := []any{d.Name, fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, deref(d.Spec.Replicas, 1)),
+	cells := []any{d.Name, fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, ptr.Deref(d.Spec.Replicas, 1)),
 		d.Status.UpdatedReplicas, d.Status.AvailableReplicas, age(d.CreationTimestamp)}
 	return append(cells, workloadCells(d.Spec.Template, d.Spec.Selector)...)
 }
 
 func replicaSetCells(rs *appsv1.ReplicaSet) []any {
-	cells := []any{rs.Name, deref(rs.Spec.Replicas, 1), rs.Status.Replicas, rs.Status.ReadyReplicas, age(rs.CreationTimestamp)}
+	cells := []any{rs.Name, ptr.Deref(rs.Spec.Replicas, 1), rs.Status.Replicas, rs.Status.ReadyReplicas, age(rs.CreationTimestamp)}
 	return append(cells, workloadCells(rs.Spec.Template, rs.Spec.Selector)...)
 }
 

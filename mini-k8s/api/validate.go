@@ -119,11 +119,3 @@ func setDefaultPtr[T any](at **T, value T) {
 		*at = &value
 	}
 }
-
-// deref returns what a pointer points to, or the other value if it is nil.
-func deref[T any](p *T, otherwise T) T {
-	if p == nil {
-		return otherwise
-	}
-	return *p
-}

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 var deployments = behaviour[*appsv1.Deployment]{
@@ -30,7 +31,7 @@ var deployments = behaviour[*appsv1.Deployment]{
 		path := field.NewPath("spec")
 		checkWorkload(c, d.Spec.Replicas, d.Spec.MinReadySeconds, d.Spec.Selector, &d.Spec.Template, path)
 		atLeast(c, path.Child("revisionHistoryLimit"), 0, d.Spec.RevisionHistoryLimit)
-		if deadline := deref(d.Spec.ProgressDeadlineSeconds, 0); deadline <= d.Spec.MinReadySeconds {
+		if deadline := ptr.Deref(d.Spec.ProgressDeadlineSeconds, 0); deadline <= d.Spec.MinReadySeconds {
 			c.invalid(path.Child("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds")
 		}
 		checkStrategy(c, &d.Spec.Strategy, path.Child("strategy"))

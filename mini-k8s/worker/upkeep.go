@@ -42,9 +42,6 @@ func (w *Worker) upkeep(deps control.Deps) *control.Loop {
 // keepNetwork is what upkeep is, for a worker that is alone: no routes lead to others.
 func (w *Worker) keepNetwork(ctx context.Context) error {
 	for control.Sleep(ctx, repair); ctx.Err() == nil; control.Sleep(ctx, repair) {
-		if w.Docker == nil {
-			continue
-		}
 		if err := w.ensureNetwork(ctx); err != nil && !errors.Is(err, network.ErrSameNodeOnly) && ctx.Err() == nil {
 			slog.Warn("cannot repair the network", "node", w.Node, "reason", err)
 		}

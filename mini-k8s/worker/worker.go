@@ -125,7 +125,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err := w.prepareAlone(ctx); err != nil {
 			return err
 		}
-		return control.Run(ctx, control.Component{Name: "kubelet", Run: w.kubelet.Run}, control.Component{Name: "network", Run: w.keepNetwork})
+		components := []control.Component{{Name: "kubelet", Run: w.kubelet.Run}}
+		if w.Docker != nil {
+			components = append(components, control.Component{Name: "network", Run: w.keepNetwork})
+		}
+		return control.Run(ctx, components...)
 	}
 	return control.Run(ctx,
 		control.Component{Name: "node", Run: w.node.Run},

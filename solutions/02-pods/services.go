@@ -3,22 +3,19 @@ package kubelet
 import (
 	"cmp"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 )
 
-// servicesFor returns the services that a pod is told of in its environment: those of its namespace, if it wants that, and the
-// one of the API server.
+// servicesFor returns the services that a pod is told of in its environment: those of its namespace, if it wants that.
+//
+// In Kubernetes: and the one of the API server, in any case. Pods have no credentials for that here.
 func servicesFor(pod *corev1.Pod, all []*corev1.Service) (found []*corev1.Service) {
 	for _, s := range all {
-		if s.Namespace == metav1.NamespaceDefault && s.Name == "kubernetes" {
-			found = slices.Insert(found, 0, s) // of two of a name the pod's own counts
-		} else if s.Namespace == pod.Namespace && ptr.Deref(pod.Spec.EnableServiceLinks, true) {
+		if s.Namespace == pod.Namespace && ptr.Deref(pod.Spec.EnableServiceLinks, true) {
 			found = append(found, s)
 		}
 	}

@@ -475,7 +475,7 @@ func TestTask4RefusedBindingIsTakenBack(t *testing.T) {
 		bench.Wire.Intercept(seen.first(20, s, forbidden))
 		s.bind(lab.Context(), web, "n")
 		lab.Must(len(seen.at) == 1, labtest.Report{Did: "bound a pod where the API server refuses that (403), and counted the tries", Want: "1", Got: fmt.Sprint(len(seen.at)),
-			Cause: "a refusal is an answer, and the same request gets the same one: only what refused(err) does not call refused is tried again"})
+			Cause: "a refusal is an answer, and the same request gets the same one: only what control.Refused(err) does not call refused is tried again"})
 		lab.Equal("bound a pod, which was refused, and counted what the ledger has on the node", s.taken(), 0, "nobody will use that room: take the decision back with s.ledger.forget")
 		again := keys(s, 30*time.Second)
 		lab.Check(slices.Contains(again, "default/other"), labtest.Report{Did: "bound a pod, which was refused, and looked whether other is looked at again, a pod that had found no room", Want: "that its key is in the queue",

@@ -1,7 +1,7 @@
 // Package apiserver serves the Kubernetes REST API over a store: one set of handlers for all kinds of the table in
 // package api. What they need besides has packages of its own below this one: who calls and what they may (access), what
 // clients send (bodies) and how much of it at a time (bounds), which kinds there are (discovery), how objects go
-// (deletion), the addresses of services (addresses), and the lives of objects (history).
+// (deletion), the addresses of services (addresses), the lives of objects (history), and what kubelets are asked (kubelets).
 //
 // Invariants:
 //  1. Nothing but this package and those below it touches the store.
@@ -71,8 +71,11 @@ func New(ctx context.Context, config Config) (*Server, error) {
 		s.ServiceCIDR = netip.MustParsePrefix(DefaultServiceCIDR)
 	}
 	s.access = &access.Control{CA: s.CA, Pod: reader[*corev1.Pod](s), Node: reader[*corev1.Node](s), Secret: reader[*corev1.Secret](s),
-		Pods: func(ctx context.Context, namespace string) ([]store.Object, error) {
-			pods, _, err := s.Store.List(ctx, keyOf(api.KindOf[*corev1.Pod](), namespace, ""))
+		Pods: func(ctx context.Context, namespace string) (pods [][]byte, err error) {
+			stored, _, err := s.Store.List(ctx, keyOf(api.KindOf[*corev1.Pod](), namespace, ""))
+			for _, pod := range stored {
+				pods = append(pods, pod.Value)
+			}
 			return pods, err
 		}}
 	s.kubelets = kubelets.Caller{Client: s.Kubelet, Node: reader[*corev1.Node](s), WriteError: writeError}

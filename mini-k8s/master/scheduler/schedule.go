@@ -2,16 +2,13 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/control"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -72,12 +69,12 @@ func (s *Scheduler) reportUnfit(ctx context.Context, pod *corev1.Pod, reason str
 //     is room. Have the key of this pod come again after retryBinding.
 //
 //lab:05 4
-//lab:hint Three helpers below do what is difficult: writeBinding, refused and awaitPod. control.Sleep waits, control.Key makes the key, s.events.Normal tells.
-//lab:hint There are three outcomes: err is nil (yes), refused(err) (no), and all else (nobody knows). Only the last one goes round in the loop, and only the second one takes anything back.
-//lab:hint err := s.writeBinding(ctx, pod, node); for err != nil && !refused(err) { control.Sleep(ctx, retryBinding); if ctx.Err() != nil { return }; err = s.writeBinding(ctx, pod, node) }; after it, err == nil is the yes, and the rest is s.awaitPod(ctx, pod), s.ledger.forget(pod.UID), s.retryUnfit() and s.AddAfter(control.Key(pod), retryBinding).
+//lab:hint Three helpers do what is difficult: writeBinding and awaitPod, below, and control.Refused. control.Sleep waits, control.Key makes the key, s.events.Normal tells.
+//lab:hint There are three outcomes: err is nil (yes), control.Refused(err) (no), and all else (nobody knows). Only the last one goes round in the loop, and only the second one takes anything back.
+//lab:hint err := s.writeBinding(ctx, pod, node); for err != nil && !control.Refused(err) { control.Sleep(ctx, retryBinding); if ctx.Err() != nil { return }; err = s.writeBinding(ctx, pod, node) }; after it, err == nil is the yes, and the rest is s.awaitPod(ctx, pod), s.ledger.forget(pod.UID), s.retryUnfit() and s.AddAfter(control.Key(pod), retryBinding).
 func (s *Scheduler) bind(ctx context.Context, pod *corev1.Pod, node string) {
 	err := s.writeBinding(ctx, pod, node)
-	for err != nil && !refused(err) {
+	for err != nil && !control.Refused(err) {
 		slog.Warn("binding failed, trying again", "pod", control.Key(pod), "node", node, "reason", err)
 		control.Sleep(ctx, retryBinding)
 		if ctx.Err() != nil {
@@ -106,12 +103,6 @@ func (s *Scheduler) writeBinding(ctx context.Context, pod *corev1.Pod, node stri
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
 	})
-}
-
-// refused reports whether the API server has said no. A failure of its own, or of the connection, leaves it open.
-func refused(err error) bool {
-	var status apierrors.APIStatus
-	return errors.As(err, &status) && status.Status().Code < http.StatusInternalServerError
 }
 
 // awaitPod returns when the cache shows a pod as it is in the API server now.

@@ -46,16 +46,15 @@ WEB_SITE_SERVICE_PORT_HTTP=80`
 }
 
 func TestPodsAreToldOfTheServicesOfTheirNamespaceAndTheAPIServer(t *testing.T) {
-	all := []*corev1.Service{service("shop", "web", "10.96.0.7"), service("other", "db", "10.96.0.8"), service("default", "kubernetes", "10.96.0.1"),
-		service("default", "web", "10.96.0.9"), service("shop", "kubernetes", "10.96.0.6")}
+	all := []*corev1.Service{service("shop", "web", "10.96.0.7"), service("other", "db", "10.96.0.8"), service("default", "web", "10.96.0.9")}
 	for _, row := range []struct {
 		name string
 		pod  func(*corev1.Pod)
 		want string
 	}{
-		{"as it is", func(*corev1.Pod) {}, "default/kubernetes default/web"},
-		{"in another namespace", func(p *corev1.Pod) { p.Namespace = "shop" }, "default/kubernetes shop/web shop/kubernetes"},
-		{"without links", func(p *corev1.Pod) { p.Namespace, p.Spec.EnableServiceLinks = "shop", new(bool) }, "default/kubernetes"},
+		{"as it is", func(*corev1.Pod) {}, "default/web"},
+		{"in another namespace", func(p *corev1.Pod) { p.Namespace = "shop" }, "shop/web"},
+		{"without links", func(p *corev1.Pod) { p.Namespace, p.Spec.EnableServiceLinks = "shop", new(bool) }, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var got []string

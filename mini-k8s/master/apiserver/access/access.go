@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"strings"
 
-	"workshop/mini-k8s/master/store"
 	"workshop/mini-k8s/pki"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,7 +27,7 @@ import (
 type Control struct {
 	CA     *pki.CA // nil: nobody can prove who they are
 	Pod    func(ctx context.Context, namespace, name string) (*corev1.Pod, error)
-	Pods   func(ctx context.Context, namespace string) ([]store.Object, error) // as they are stored
+	Pods   func(ctx context.Context, namespace string) ([][]byte, error) // their JSON, for most are only looked through
 	Node   func(ctx context.Context, namespace, name string) (*corev1.Node, error)
 	Secret func(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 }

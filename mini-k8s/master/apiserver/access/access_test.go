@@ -6,8 +6,6 @@ import (
 	"errors"
 	"testing"
 
-	"workshop/mini-k8s/master/store"
-
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
@@ -29,9 +27,9 @@ func control(away bool) *Control {
 			}
 			return &corev1.Pod{Spec: corev1.PodSpec{NodeName: "node-1"}}, err()
 		},
-		Pods: func(context.Context, string) ([]store.Object, error) {
+		Pods: func(context.Context, string) ([][]byte, error) {
 			const pod = `{"spec":{"nodeName":"node-1","volumes":[{"secret":{"secretName":"key"}}]}}`
-			return []store.Object{{Value: []byte(pod)}}, err()
+			return [][]byte{[]byte(pod)}, err()
 		},
 	}
 }

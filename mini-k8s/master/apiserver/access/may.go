@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"workshop/mini-k8s/api"
-	"workshop/mini-k8s/master/store"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -88,9 +87,9 @@ var secretNames = []string{
 // usesSecret reports whether a pod that is bound to the node uses a Secret.
 func (c *Control) usesSecret(ctx context.Context, node, namespace, name string) (bool, error) {
 	pods, err := c.Pods(ctx, namespace)
-	return namespace != "" && name != "" && slices.ContainsFunc(pods, func(stored store.Object) bool {
+	return namespace != "" && name != "" && slices.ContainsFunc(pods, func(text []byte) bool {
 		var pod any
-		json.Unmarshal(stored.Value, &pod) // the server wrote it
+		json.Unmarshal(text, &pod) // the server wrote it
 		return stands(pod, "spec.nodeName", node) && slices.ContainsFunc(secretNames, func(path string) bool { return stands(pod, path, name) })
 	}), err
 }

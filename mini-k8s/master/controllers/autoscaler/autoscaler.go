@@ -128,20 +128,22 @@ func (c *Controller) target(h *autoscalingv2.HorizontalPodAutoscaler) (target, e
 	switch ref.Kind {
 	case "Deployment":
 		if d, ok := c.deployments.Get(key); ok {
-			return targetOf(c.deployments, d, d.Spec.Selector, func(d *appsv1.Deployment) **int32 { return &d.Spec.Replicas })
+			return targetOf(c.deployments, d)
 		}
 	case "ReplicaSet":
 		if rs, ok := c.sets.Get(key); ok {
-			return targetOf(c.sets, rs, rs.Spec.Selector, func(rs *appsv1.ReplicaSet) **int32 { return &rs.Spec.Replicas })
+			return targetOf(c.sets, rs)
 		}
 	}
 	return target{}, fmt.Errorf("%s %q not found", ref.Kind, ref.Name)
 }
 
-func targetOf[T api.Object](objects *control.Objects[T], o T, selector *metav1.LabelSelector, replicas func(T) **int32) (target, error) {
-	selects, err := metav1.LabelSelectorAsSelector(selector)
-	return target{**replicas(o), selects, func(ctx context.Context, wanted int32) error {
-		_, err := objects.Change(ctx, o, func(o T) { *replicas(o) = &wanted })
+func targetOf[T api.Object](objects *control.Objects[T], o T) (target, error) {
+	scale := api.ScaleOf(o)
+	selector, err := labels.Parse(scale.Status.Selector)
+	return target{scale.Spec.Replicas, selector, func(ctx context.Context, wanted int32) error {
+		scale.Spec.Replicas = wanted
+		_, err := objects.Change(ctx, o, func(o T) { api.SetScale(o, scale) })
 		return err
 	}}, err
 }
