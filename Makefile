@@ -9,7 +9,7 @@ HOLLOW := $(findstring hollow,$(ARGS))
 SUDO   := $(if $(HOLLOW),,$(shell [ "$$(id -u)" = 0 ] || echo sudo))
 NEEDS  := $(if $(HOLLOW),build,docker)
 
-.PHONY: help up down build demo-autoscale test bench fuzz chaos crash docker clean
+.PHONY: help up down build demo-autoscale test mistakes bench fuzz chaos crash docker clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -38,8 +38,12 @@ demo-autoscale: ## watch an autoscaler: pods grow from 1 to 6 under load, and go
 
 test: ## install what is missing, run all tests
 	@scripts/setup.sh test
-	$(GO) vet ./...
-	$(GO) test -race -parallel 3 -timeout 20m ./...
+	$(GO) vet -race ./...
+	$(GO) test -race -vet=off -p 3 -parallel 3 -timeout 20m ./...
+
+mistakes: ## have the labs' tests catch all plausible mistakes; `make test` tries every third
+	@scripts/setup.sh test
+	$(GO) test -race -run Mistakes -timeout 30m ./labs/contract -all
 
 bench: ## measure: times, memory, and ratios to peers in the same run
 	@scripts/setup.sh docker

@@ -111,7 +111,7 @@ func Build(ctx context.Context, root string, mine []Lab, out io.Writer) (string,
 	}
 	for _, image := range []string{"pause", "hello"} {
 		target := filepath.Join(root, MineDir, "images", runtime.GOARCH, image)
-		environment := []string{"CGO_ENABLED=0", "GOOS=linux"}
+		environment := []string{"CGO_ENABLED=0", "GOOS=linux", "GOFLAGS="}
 		if err := goBuild(ctx, root, environment, "-trimpath", "-ldflags=-s -w", "-o", target, "./mini-k8s/images/"+image); err != nil {
 			return "", err
 		}

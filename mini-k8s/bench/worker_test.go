@@ -55,8 +55,8 @@ func BenchmarkWorker(b *testing.B) {
 			removeDeployment(b, r.Client, d)
 			measure("service", func() { runService(b, d) })
 			removeService(b, d)
-			for _, abreast := range []int{2, 4, 8, replicas} {
-				measure(fmt.Sprint("plain", abreast), func() { runPlain(b, d, abreast) })
+			for _, turns := range []int{2, 4, 8, replicas} {
+				measure(fmt.Sprint("plain", turns), func() { runPlain(b, d, turns) })
 				removePlain(b, d)
 			}
 		}
@@ -74,6 +74,7 @@ func BenchmarkWorker(b *testing.B) {
 		b.ReportMetric(float64(medians["pods"])/float64(medians["service"]), "ratio-to-service")
 		b.ReportMetric(float64(medians["pods"])/float64(plain), "ratio-to-plain")
 	})
+	b.Run("Rolls20", func(b *testing.B) { rolls(b, r.Client, d) })
 	b.Run("Idles50", func(b *testing.B) {
 		const idle = time.Minute // in which each pod is looked at once, whatever is heard of it
 		runDeployment(b, r.Client, 50)

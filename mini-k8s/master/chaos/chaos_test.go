@@ -26,7 +26,7 @@ import (
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "of the one run of chaos; 0 for others each time")
-	longFlag = flag.Duration("chaos", 5*time.Second, "for how long runs of chaos begin")
+	longFlag = flag.Duration("chaos", 2*time.Second, "for how long runs of chaos begin")
 )
 
 // TestChaos lets a run of random operations and faults loose on the control plane, and one more as long as there is time.

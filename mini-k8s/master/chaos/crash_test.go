@@ -23,7 +23,7 @@ import (
 )
 
 // crashes is how many of each loop there are about in a short test, at other writes each time.
-const crashes = 5
+const crashes = 2
 
 // TestCrashBetweenAnyTwoWritesConverges lets each loop in turn end at its first write, its second and so on, until the
 // scenario has no more: it is told the news late, and another one goes on. What comes of it is always the same.
