@@ -14,7 +14,7 @@ import (
 // replicas that there are as its first recommendation.
 type memory struct {
 	recommended []change // absolute, however far from what was then
-	ups, downs  []change // by how many the target was scaled
+	scaled      []change // by how many the target has grown or shrunk
 }
 
 type change struct {
@@ -22,29 +22,13 @@ type change struct {
 	at time.Time
 }
 
-// longest is how long anything is remembered: no window and no period is longer (the API server sees to that).
-const longest = time.Hour
+// longest is for how many seconds anything is remembered: no window and no period is longer (the API server sees to that).
+const longest = 3600
 
 // within returns the changes of the last seconds.
 func within(changes []change, seconds int32, now time.Time) []change {
 	since := now.Add(-time.Duration(seconds) * time.Second)
 	return slices.DeleteFunc(slices.Clone(changes), func(c change) bool { return !c.at.After(since) })
-}
-
-func total(changes []change) (sum int32) {
-	for _, c := range changes {
-		sum += c.by
-	}
-	return sum
-}
-
-// scaled notes that the target was given another size.
-func (m *memory) scaled(from, to int32, now time.Time) {
-	if to > from {
-		m.ups = append(within(m.ups, int32(longest/time.Second), now), change{to - from, now})
-	} else {
-		m.downs = append(within(m.downs, int32(longest/time.Second), now), change{from - to, now})
-	}
 }
 
 // stabilize returns the recommendation that counts: the lowest of the window in which growing is not sure yet, the highest
@@ -60,38 +44,35 @@ func (m *memory) stabilize(rules *autoscalingv2.HorizontalPodAutoscalerBehavior,
 	for _, r := range within(m.recommended, *rules.ScaleDown.StabilizationWindowSeconds, now) {
 		high = max(high, r.by)
 	}
-	m.recommended = append(within(m.recommended, int32(longest/time.Second), now), change{wanted, now})
+	m.recommended = append(within(m.recommended, longest, now), change{wanted, now})
 	return min(max(replicas, low), high)
 }
 
 // pace returns how far the target may go towards what is wanted now, by the policies: each allows so many pods, or so much
 // of what there was, in its period, of which a part may be used up already.
 func (m *memory) pace(rules *autoscalingv2.HorizontalPodAutoscalerBehavior, replicas, wanted int32, now time.Time) int32 {
-	direction, of := rules.ScaleUp, int32(1)
+	direction, sign := rules.ScaleUp, int32(1)
 	if wanted < replicas {
-		direction, of = rules.ScaleDown, -1
+		direction, sign = rules.ScaleDown, -1
 	}
 	if wanted == replicas || *direction.SelectPolicy == autoscalingv2.DisabledPolicySelect {
 		return replicas
 	}
 	var allowed []int32
 	for _, policy := range direction.Policies {
-		before := replicas - total(within(m.ups, policy.PeriodSeconds, now)) + total(within(m.downs, policy.PeriodSeconds, now))
-		size := float64(before) + float64(of*policy.Value)
-		if policy.Type == autoscalingv2.PercentScalingPolicy {
-			size = math.Ceil(float64(before) * (1 + float64(of*policy.Value)/100))
-			if of < 0 {
-				size = math.Floor(float64(before) * (1 - float64(policy.Value)/100))
-			}
+		used := int32(0)
+		for _, c := range within(m.scaled, policy.PeriodSeconds, now) {
+			used += c.by
 		}
-		allowed = append(allowed, int32(max(0, min(size, math.MaxInt32))))
+		size := float64(policy.Value)
+		if policy.Type == autoscalingv2.PercentScalingPolicy {
+			size = math.Ceil(float64(replicas-used) * size / 100)
+		}
+		allowed = append(allowed, int32(min(size, math.MaxInt32/2))-sign*used)
 	}
 	furthest := slices.Max(allowed)
-	if (of > 0) != (*direction.SelectPolicy == autoscalingv2.MaxChangePolicySelect) {
+	if *direction.SelectPolicy == autoscalingv2.MinChangePolicySelect {
 		furthest = slices.Min(allowed)
 	}
-	if of > 0 {
-		return min(wanted, max(replicas, furthest))
-	}
-	return max(wanted, min(replicas, furthest))
+	return replicas + sign*max(0, min(furthest, sign*(wanted-replicas)))
 }

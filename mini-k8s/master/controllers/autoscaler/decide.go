@@ -4,7 +4,7 @@ package autoscaler
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 
 	"workshop/mini-k8s/api"
 
@@ -64,7 +64,7 @@ func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32,
 func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autoscalingv2.HorizontalPodAutoscalerBehavior, replicas int32, known sample) (
 	wanted int32, ok bool) {
 	s.CurrentMetrics = nil
-	var names, above []string
+	best := "" // the metric that wants the most
 	for _, spec := range h.Spec.Metrics {
 		metric := spec.Resource
 		if metric == nil {
@@ -72,24 +72,23 @@ func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autosc
 		}
 		n, value, err := recommend(replicas, metric, known, toleranceOf(rules.ScaleUp), toleranceOf(rules.ScaleDown))
 		if err != nil {
-			s.failure, s.failureReason = fmt.Errorf("failed to get %s utilization: %w", metric.Name, err), "FailedGetResourceMetric"
+			s.failure = fmt.Errorf("failed to get %s utilization: %w", metric.Name, err)
 			continue
 		}
 		s.CurrentMetrics = append(s.CurrentMetrics, autoscalingv2.MetricStatus{Type: spec.Type,
 			Resource: &autoscalingv2.ResourceMetricStatus{Name: metric.Name, Current: value}})
-		if names = append(names, nameOf(metric)); n > replicas {
-			above = append(above, nameOf(metric))
+		if best == "" || n > wanted {
+			wanted, best = n, nameOf(metric)
 		}
-		wanted = max(wanted, n)
 	}
 	if s.failure != nil && wanted <= replicas {
-		s.condition(autoscalingv2.ScalingActive, false, s.failureReason, "the HPA was unable to compute the replica count: %v", s.failure)
+		s.condition(autoscalingv2.ScalingActive, false, failedMetric, "the HPA was unable to compute the replica count: %v", s.failure)
 		return 0, false
 	}
-	s.condition(autoscalingv2.ScalingActive, true, "ValidMetricFound", "the HPA was able to successfully calculate a replica count from %s", strings.Join(names, ", "))
+	s.condition(autoscalingv2.ScalingActive, true, "ValidMetricFound", "the HPA was able to successfully calculate a replica count from %s", best)
 	s.why = "All metrics below target"
-	if len(above) > 0 {
-		s.why = strings.Join(above, ", ") + " above target"
+	if wanted > replicas {
+		s.why = best + " above target"
 	}
 	return wanted, true
 }
@@ -129,17 +128,11 @@ func (s *status) limit(paced, wanted, least, most int32) int32 {
 // status is what will be reported of an autoscaler.
 type status struct {
 	autoscalingv2.HorizontalPodAutoscalerStatus
-	why           string // the target gets another size
-	failure       error  // of a metric
-	failureReason string
+	why     string // the target gets another size
+	failure error  // of a metric
 }
 
-// statusFor returns the status so far, to be changed.
-func statusFor(h *autoscalingv2.HorizontalPodAutoscaler) *status {
-	s := &status{HorizontalPodAutoscalerStatus: *h.Status.DeepCopy()}
-	s.ObservedGeneration = &h.Generation
-	return s
-}
+const failedMetric = "FailedGetResourceMetric"
 
 // condition replaces the one of its type. Its transition time stays if its status does.
 func (s *status) condition(kind autoscalingv2.HorizontalPodAutoscalerConditionType, holds bool, reason, format string, args ...any) {
@@ -148,14 +141,13 @@ func (s *status) condition(kind autoscalingv2.HorizontalPodAutoscalerConditionTy
 	if holds {
 		c.Status = corev1.ConditionTrue
 	}
-	for i, old := range s.Conditions {
-		if old.Type == kind {
-			if old.Status == c.Status {
-				c.LastTransitionTime = old.LastTransitionTime
-			}
-			s.Conditions[i] = c
-			return
-		}
+	i := slices.IndexFunc(s.Conditions, func(old autoscalingv2.HorizontalPodAutoscalerCondition) bool { return old.Type == kind })
+	if i < 0 {
+		s.Conditions = append(s.Conditions, c)
+		return
 	}
-	s.Conditions = append(s.Conditions, c)
+	if s.Conditions[i].Status == c.Status {
+		c.LastTransitionTime = s.Conditions[i].LastTransitionTime
+	}
+	s.Conditions[i] = c
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -132,20 +133,14 @@ func (s sample) usageOf(pod *corev1.Pod, name corev1.ResourceName) (usage float6
 
 // starting reports whether a pod's CPU is that of its start, which passes.
 func (s sample) starting(pod *corev1.Pod) bool {
-	if pod.Status.StartTime == nil {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
+	if i < 0 || pod.Status.StartTime == nil {
 		return true
 	}
-	started := pod.Status.StartTime.Time
-	since, ready := api.PodReadySince(pod)
-	if s.now.Sub(started) < startUp {
+	ready, since, started := pod.Status.Conditions[i].Status == corev1.ConditionTrue, pod.Status.Conditions[i].LastTransitionTime, pod.Status.StartTime
+	if s.now.Sub(started.Time) < startUp {
 		metrics := s.usage[pod.Name]
-		return !ready || metrics.Timestamp.Add(-metrics.Window.Duration).Before(since)
+		return !ready || metrics.Timestamp.Add(-metrics.Window.Duration).Before(since.Time)
 	}
-	lost := started // when it was ready for the last time
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady && !ready {
-			lost = c.LastTransitionTime.Time
-		}
-	}
-	return !ready && lost.Sub(started) < settling
+	return !ready && since.Sub(started.Time) < settling
 }

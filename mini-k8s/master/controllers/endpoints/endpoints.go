@@ -13,8 +13,6 @@ package endpoints
 
 import (
 	"context"
-	"fmt"
-	"slices"
 
 	"workshop/mini-k8s/control"
 
@@ -46,8 +44,6 @@ func New(deps control.Deps) *Controller {
 	deps = deps.As(name)
 	c := &Controller{services: control.Of[*corev1.Service](deps), pods: control.Of[*corev1.Pod](deps),
 		endpoints: control.Of[*corev1.Endpoints](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps)}
-	c.services.Index("namespace", func(s *corev1.Service) []string { return []string{s.Namespace} })
-	c.pods.Index("namespace", func(p *corev1.Pod) []string { return []string{p.Namespace} })
 	c.Loop = control.NewLoop(deps, workers, c.reconcile)
 	control.Watch(c.Loop, c.services, control.Itself)
 	control.Watch(c.Loop, c.endpoints, control.Itself) // they have the name of their service
@@ -59,7 +55,7 @@ func New(deps control.Deps) *Controller {
 // servicesOf returns the services whose selector matches a pod.
 func (c *Controller) servicesOf(pod *corev1.Pod) (keys []string) {
 	for _, service := range c.services.ByIndex("namespace", pod.Namespace) {
-		if selects(service, pod) {
+		if labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels)) {
 			keys = append(keys, control.Key(service))
 		}
 	}
@@ -85,8 +81,9 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	switch {
 	case service.Spec.Type == corev1.ServiceTypeExternalName: // is a name for something elsewhere
 	case len(service.Spec.Selector) > 0:
-		subsets = subsetsOf(service, c.pods.ByIndex("namespace", service.Namespace))
-		if err := c.writeEndpoints(ctx, service, subsets); err != nil {
+		subsets = subsetsOf(service, c.pods.Selected(service.Namespace, labels.SelectorFromSet(service.Spec.Selector)))
+		wanted := &corev1.Endpoints{ObjectMeta: metadata(service, service.Name), Subsets: subsets}
+		if err := c.endpoints.Ensure(ctx, wanted, func(e *corev1.Endpoints) { e.Subsets = subsets }); err != nil {
 			return err
 		}
 	default:
@@ -94,40 +91,21 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 			subsets = handmade.Subsets
 		}
 	}
-	return c.writeSlices(ctx, service, slicesOf(service, subsets))
-}
-
-func (c *Controller) writeEndpoints(ctx context.Context, service *corev1.Service, subsets []corev1.EndpointSubset) error {
-	current, ok := c.endpoints.Get(control.Key(service))
-	if !ok {
-		_, err := c.endpoints.Create(ctx, &corev1.Endpoints{ObjectMeta: metadata(service, service.Name), Subsets: subsets})
-		return err
-	}
-	_, err := c.endpoints.Change(ctx, current, func(e *corev1.Endpoints) { e.Subsets = subsets })
-	return err
-}
-
-// writeSlices makes the slices of the Service these, and no others.
-func (c *Controller) writeSlices(ctx context.Context, service *corev1.Service, wanted []*discoveryv1.EndpointSlice) error {
-	for _, current := range c.slices.Controlled(service.UID) {
-		i := slices.IndexFunc(wanted, func(w *discoveryv1.EndpointSlice) bool { return w.Name == current.Name })
-		if i < 0 {
-			if err := c.slices.Delete(ctx, current); err != nil {
-				return err
-			}
-			continue
-		}
-		_, err := c.slices.Change(ctx, current, func(s *discoveryv1.EndpointSlice) {
-			s.Labels, s.Endpoints, s.Ports = wanted[i].Labels, wanted[i].Endpoints, wanted[i].Ports
+	wanted := map[string]bool{}
+	for _, slice := range slicesOf(service, subsets) {
+		wanted[slice.Name] = true
+		err := c.slices.Ensure(ctx, slice, func(s *discoveryv1.EndpointSlice) {
+			s.Labels, s.Endpoints, s.Ports = slice.Labels, slice.Endpoints, slice.Ports
 		})
 		if err != nil {
 			return err
 		}
-		wanted = slices.Delete(wanted, i, i+1)
 	}
-	for _, slice := range wanted {
-		if _, err := c.slices.Create(ctx, slice); err != nil {
-			return err
+	for _, slice := range c.slices.Controlled(service.UID) {
+		if !wanted[slice.Name] {
+			if err := c.slices.Delete(ctx, slice); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -141,36 +119,27 @@ func metadata(service *corev1.Service, objectName string) metav1.ObjectMeta {
 	}
 }
 
-func selects(service *corev1.Service, pod *corev1.Pod) bool {
-	return len(service.Spec.Selector) > 0 && labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels))
-}
-
 // slicesOf returns a slice for each subset. Its name tells its ports, so that pods which come and go change a slice and
 // make no other one.
 func slicesOf(service *corev1.Service, subsets []corev1.EndpointSubset) (all []*discoveryv1.EndpointSlice) {
 	for _, subset := range subsets {
-		slice := &discoveryv1.EndpointSlice{ObjectMeta: metadata(service, sliceName(service, subset.Ports)), AddressType: discoveryv1.AddressTypeIPv4}
+		slice := &discoveryv1.EndpointSlice{ObjectMeta: metadata(service, service.Name+"-"+shortHash(subset.Ports)), AddressType: discoveryv1.AddressTypeIPv4}
 		slice.Labels = map[string]string{discoveryv1.LabelServiceName: service.Name, discoveryv1.LabelManagedBy: name}
 		if service.Spec.ClusterIP == corev1.ClusterIPNone {
 			slice.Labels[corev1.IsHeadlessService] = ""
 		}
 		for _, port := range subset.Ports {
-			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{
-				Name: ptr.To(port.Name), Port: ptr.To(port.Port), Protocol: ptr.To(port.Protocol), AppProtocol: port.AppProtocol})
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &port.Name, Port: &port.Port, Protocol: &port.Protocol, AppProtocol: port.AppProtocol})
 		}
 		for _, address := range subset.Addresses {
 			endpoint := discoveryv1.Endpoint{Addresses: []string{address.IP}, NodeName: address.NodeName, TargetRef: address.TargetRef,
 				Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true), Serving: ptr.To(true), Terminating: ptr.To(false)}}
 			if address.Hostname != "" {
-				endpoint.Hostname = ptr.To(address.Hostname)
+				endpoint.Hostname = &address.Hostname
 			}
 			slice.Endpoints = append(slice.Endpoints, endpoint)
 		}
 		all = append(all, slice)
 	}
 	return all
-}
-
-func sliceName(service *corev1.Service, ports []corev1.EndpointPort) string {
-	return fmt.Sprintf("%s-%s", service.Name, shortHash(ports))
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -17,56 +18,43 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 )
 
-// subsetsOf returns the addresses of a Service, together with those that have the same ports. They are of one subset
-// unless a port has a name that means another number in some pods.
-func subsetsOf(service *corev1.Service, pods []*corev1.Pod) []corev1.EndpointSubset {
+// subsetsOf returns the addresses of those of a Service's pods that serve it, together with those that have the same ports.
+// They are of one subset unless a port has a name that means another number in some pods.
+func subsetsOf(service *corev1.Service, pods []*corev1.Pod) (subsets []corev1.EndpointSubset) {
 	byPorts := map[string]*corev1.EndpointSubset{}
 	for _, pod := range pods {
-		if !selects(service, pod) || pod.Status.PodIP == "" || pod.DeletionTimestamp != nil || api.PodFinished(pod) {
-			continue
-		}
-		if !usable(pod) && !service.Spec.PublishNotReadyAddresses {
-			continue
-		}
-		if ip := net.ParseIP(pod.Status.PodIP); ip.IsLoopback() {
-			continue // of a pod on the network of a node that others do not reach: to them it would mean themselves
-		}
 		ports := portsOf(service, pod)
-		if len(ports) == 0 && len(service.Spec.Ports) > 0 {
-			continue // it has none of the ports that the Service wants
+		if !serves(service, pod) || len(ports) == 0 && len(service.Spec.Ports) > 0 { // it may have none of the ports that are wanted
+			continue
 		}
-		subset := byPorts[shortHash(ports)]
-		if subset == nil {
-			subset = &corev1.EndpointSubset{Ports: ports}
-			byPorts[shortHash(ports)] = subset
+		hash := shortHash(ports)
+		if byPorts[hash] == nil {
+			byPorts[hash] = &corev1.EndpointSubset{Ports: ports}
 		}
-		address := addressOf(pod)
-		if pod.Spec.Subdomain != service.Name {
-			address.Hostname = "" // DNS names a pod within the service that it says it is of
-		}
-		subset.Addresses = append(subset.Addresses, address)
+		byPorts[hash].Addresses = append(byPorts[hash].Addresses, addressOf(service, pod))
 	}
-	var subsets []corev1.EndpointSubset
-	for _, subset := range byPorts {
-		slices.SortFunc(subset.Addresses, func(a, b corev1.EndpointAddress) int { return strings.Compare(a.IP, b.IP) })
-		subsets = append(subsets, *subset)
+	for _, hash := range slices.Sorted(maps.Keys(byPorts)) {
+		slices.SortFunc(byPorts[hash].Addresses, func(a, b corev1.EndpointAddress) int { return strings.Compare(a.IP, b.IP) })
+		subsets = append(subsets, *byPorts[hash])
 	}
-	slices.SortFunc(subsets, func(a, b corev1.EndpointSubset) int { return strings.Compare(shortHash(a.Ports), shortHash(b.Ports)) })
 	return subsets
 }
 
-// usable reports whether a pod can be sent requests.
-func usable(pod *corev1.Pod) bool {
-	return api.PodReady(pod) && pod.DeletionTimestamp == nil && !api.PodFinished(pod)
+// serves reports whether a pod can be sent requests. One on the network of a node that others do not reach cannot: its
+// loopback address would mean to them themselves.
+func serves(service *corev1.Service, pod *corev1.Pod) bool {
+	ip := net.ParseIP(pod.Status.PodIP)
+	return ip != nil && !ip.IsLoopback() && pod.DeletionTimestamp == nil && !api.PodFinished(pod) &&
+		(api.PodReady(pod) || service.Spec.PublishNotReadyAddresses)
 }
 
-// addressOf returns what of a pod stands in the endpoints of its services. Not its revision: it would change for nothing.
-func addressOf(pod *corev1.Pod) corev1.EndpointAddress {
+// addressOf returns what of a pod stands in the endpoints of a Service. Not its revision: it would change for nothing.
+func addressOf(service *corev1.Service, pod *corev1.Pod) corev1.EndpointAddress {
 	address := corev1.EndpointAddress{IP: pod.Status.PodIP, TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}}
 	if pod.Spec.NodeName != "" {
 		address.NodeName = &pod.Spec.NodeName
 	}
-	if pod.Spec.Subdomain != "" {
+	if pod.Spec.Subdomain == service.Name { // DNS names a pod within the service that it says it is of
 		address.Hostname = cmp.Or(pod.Spec.Hostname, pod.Name)
 	}
 	return address

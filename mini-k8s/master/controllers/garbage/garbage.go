@@ -46,22 +46,18 @@ func New(deps control.Deps) *Controller {
 		case "Event", "Lease", "Node", "Namespace": // are many or change often, and neither own nor are owned
 			continue
 		}
-		resource := client.MetadataOf(deps.Client, kind)
-		c.objects[kind] = &control.Objects[client.Metadata]{Resource: resource, Informer: control.NewInformer(resource, client.Selection{})}
-		c.objects[kind].Index("uid", func(o client.Metadata) []string { return []string{string(o.UID)} })
-		c.objects[kind].Index("owners", ownersOf)
-		control.Subscribe(c.Loop, c.objects[kind], c.enqueue)
+		objects := control.Some(deps, client.MetadataOf(deps.Client, kind), client.Selection{})
+		objects.Index("uid", func(o client.Metadata) []string { return []string{string(o.UID)} })
+		objects.Index("owners", ownersOf)
+		control.Subscribe(c.Loop, objects, c.enqueue)
+		c.objects[kind] = objects
 	}
 	return c
 }
 
-// Run collects until the context ends. The caches hold metadata only, and are not shared with other loops.
+// Run collects until the context ends.
 func (c *Controller) Run(ctx context.Context) error {
-	parts := []control.Component{{Name: "queue", Run: c.Loop.Run}, {Name: "expired", Run: c.sweep}}
-	for kind, objects := range c.objects {
-		parts = append(parts, control.Component{Name: kind.Resource, Run: objects.Run})
-	}
-	return control.Run(ctx, parts...)
+	return control.Run(ctx, control.Component{Name: "queue", Run: c.Loop.Run}, control.Component{Name: "expired", Run: c.sweep})
 }
 
 func ownersOf(o client.Metadata) (uids []string) {
@@ -75,8 +71,7 @@ func ownersOf(o client.Metadata) (uids []string) {
 // key is the UID, for it outlives the object.
 func (c *Controller) enqueue(old, o client.Metadata) {
 	if o == nil {
-		c.Add(string(old.UID))
-		for _, uid := range ownersOf(old) {
+		for _, uid := range append(ownersOf(old), string(old.UID)) {
 			c.Add(uid)
 		}
 		return
@@ -99,9 +94,9 @@ func (c *Controller) reconcile(ctx context.Context, uid string) error {
 	case o.DeletionTimestamp == nil:
 		return c.collect(ctx, o)
 	case slices.Contains(o.Finalizers, metav1.FinalizerOrphanDependents):
-		return c.orphanDependents(ctx, o)
+		return c.finish(ctx, o, metav1.FinalizerOrphanDependents)
 	case slices.Contains(o.Finalizers, metav1.FinalizerDeleteDependents):
-		return c.deleteDependents(ctx, o)
+		return c.finish(ctx, o, metav1.FinalizerDeleteDependents)
 	}
 	return nil
 }
@@ -169,23 +164,29 @@ func (c *Controller) exists(ctx context.Context, namespace string, owner metav1.
 	return err == nil && o.UID == owner.UID, err
 }
 
-// deleteDependents is for an owner that waits to be deleted after all that belongs to it, which waits for what belongs
-// to it in turn. What somebody else wants as well stays with them. The deletion of the last dependent brings us back
-// to let the owner go.
-func (c *Controller) deleteDependents(ctx context.Context, owner client.Metadata) error {
+// finish is for an owner that is being deleted and waits, by a finalizer, for what becomes of all that belongs to it. Orphaned,
+// it stays and forgets the owner. Deleted in the foreground, it goes first, after what belongs to it in turn; what somebody
+// else wants as well stays with them. The deletion of the last dependent brings us back to let the owner go.
+func (c *Controller) finish(ctx context.Context, owner client.Metadata, finalizer string) error {
 	waiting := false
 	for _, o := range c.dependents(owner.UID) {
-		wanted, err := c.wanted(ctx, o, owner.UID)
+		stays, err := finalizer == metav1.FinalizerOrphanDependents, error(nil)
+		if !stays {
+			stays, err = c.wanted(ctx, o, owner.UID)
+		}
+		policy := metav1.DeletePropagationBackground
+		if len(c.dependents(o.UID)) > 0 {
+			policy = metav1.DeletePropagationForeground
+		}
 		switch {
 		case err != nil:
-		case wanted:
-			err = c.release(ctx, o, owner.UID)
+		case stays:
+			err = c.patch(ctx, o, "ownerReferences", slices.DeleteFunc(slices.Clone(o.OwnerReferences),
+				func(r metav1.OwnerReference) bool { return r.UID == owner.UID }))
 		case o.DeletionTimestamp != nil:
 			waiting = true
-		case len(c.dependents(o.UID)) > 0:
-			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationForeground)
 		default:
-			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationBackground)
+			waiting, err = true, c.delete(ctx, o, policy)
 		}
 		if err != nil {
 			return err
@@ -194,50 +195,25 @@ func (c *Controller) deleteDependents(ctx context.Context, owner client.Metadata
 	if waiting {
 		return nil
 	}
-	return c.removeFinalizer(ctx, owner, metav1.FinalizerDeleteDependents)
-}
-
-// orphanDependents takes the owner out of all that belongs to it, and then lets it go.
-func (c *Controller) orphanDependents(ctx context.Context, owner client.Metadata) error {
-	for _, o := range c.dependents(owner.UID) {
-		if err := c.release(ctx, o, owner.UID); err != nil {
-			return err
-		}
-	}
-	return c.removeFinalizer(ctx, owner, metav1.FinalizerOrphanDependents)
-}
-
-// resource is where an object of a cache is written.
-func (c *Controller) resource(o client.Metadata) client.Resource[client.Metadata] {
-	return c.objects[api.ForGVK(o.GroupVersionKind())].Resource
+	return c.patch(ctx, owner, "finalizers", slices.DeleteFunc(slices.Clone(owner.Finalizers), func(f string) bool { return f == finalizer }))
 }
 
 // delete deletes an object that is still as it was seen: its owners may have let it go since.
 func (c *Controller) delete(ctx context.Context, o client.Metadata, policy metav1.DeletionPropagation) error {
-	asSeen := metav1.Preconditions{UID: &o.UID, ResourceVersion: &o.ResourceVersion}
-	_, err := c.resource(o).Delete(ctx, o.Namespace, o.Name, metav1.DeleteOptions{Preconditions: &asSeen, PropagationPolicy: &policy})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete %s %s: %w", o.Kind, control.Key(o), err)
-	}
-	return nil
-}
-
-// release takes an owner out of an object that belongs to it.
-func (c *Controller) release(ctx context.Context, o client.Metadata, owner types.UID) error {
-	return c.patch(ctx, o, "ownerReferences", slices.DeleteFunc(slices.Clone(o.OwnerReferences),
-		func(r metav1.OwnerReference) bool { return r.UID == owner }))
-}
-
-func (c *Controller) removeFinalizer(ctx context.Context, o client.Metadata, name string) error {
-	return c.patch(ctx, o, "finalizers", slices.DeleteFunc(slices.Clone(o.Finalizers), func(f string) bool { return f == name }))
+	return c.objectsOf(o).DeleteWith(ctx, o, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{ResourceVersion: &o.ResourceVersion}, PropagationPolicy: &policy})
 }
 
 // patch changes one field of the metadata, if the object is still as it was seen.
 func (c *Controller) patch(ctx context.Context, o client.Metadata, field string, value any) error {
 	patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, field: value}}
-	_, err := c.resource(o).Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
+	_, err := c.objectsOf(o).Resource.Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("change the %s of %s %s: %w", field, o.Kind, control.Key(o), err)
 	}
 	return nil
+}
+
+func (c *Controller) objectsOf(o client.Metadata) *control.Objects[client.Metadata] {
+	return c.objects[api.ForGVK(o.GroupVersionKind())]
 }

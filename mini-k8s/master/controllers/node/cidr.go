@@ -45,17 +45,14 @@ func numberOf(name string) int {
 func freeRange(cluster netip.Prefix, bits int, taken map[string]bool, number int) (netip.Prefix, error) {
 	count := 1 << (bits - cluster.Bits())
 	first := binary.BigEndian.Uint32(cluster.Masked().Addr().AsSlice())
-	nth := func(i int) netip.Prefix {
-		var address [4]byte
-		binary.BigEndian.PutUint32(address[:], first+uint32(i)<<(32-bits))
-		return netip.PrefixFrom(netip.AddrFrom4(address), bits)
-	}
-	if number > 0 && number < count && !taken[nth(number).String()] {
-		return nth(number), nil
-	}
-	for i := 1; i < count; i++ {
-		if p := nth(i); !taken[p.String()] {
-			return p, nil
+	for i := range count {
+		if i == 0 {
+			i = number
+		}
+		address := binary.BigEndian.AppendUint32(nil, first+uint32(i)<<(32-bits))
+		free := netip.PrefixFrom(netip.AddrFrom4([4]byte(address)), bits)
+		if i > 0 && i < count && !taken[free.String()] {
+			return free, nil
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("all ranges of %s with a /%d for each node are taken: "+
