@@ -93,10 +93,11 @@ func (c *Controller) look(ctx context.Context, h *autoscalingv2.HorizontalPodAut
 	replicas, now := scale.Spec.Replicas, time.Now()
 	held, _ := c.memories.LoadOrStore(control.Key(h), &memory{})
 	m := held.(*memory)
-	wanted := decide(h, s, replicas, c.sample(ctx, h.Namespace, scale.Status.Selector, now), m)
+	decide(h, s, replicas, c.sample(ctx, h.Namespace, scale.Status.Selector, now), m)
 	if s.failure != nil {
 		c.events.Warning(h, failedMetric, "%v", s.failure)
 	}
+	wanted := s.DesiredReplicas
 	if wanted == replicas {
 		return
 	}

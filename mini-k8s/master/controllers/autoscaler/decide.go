@@ -14,38 +14,34 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// decide returns how many replicas the target is to have now, and writes down in the status why.
+// decide writes down in the status how many replicas the target is to have now, and why.
 //
 //  1. A target of 0 replicas is left alone: somebody has switched it off.
 //  2. Outside of minReplicas and maxReplicas it comes back between them, whatever the metrics say.
 //  3. Of what the metrics recommend the most counts. If one of them fails, the others can make it grow only.
 //  4. Then the memory of the last minutes and the behavior that is asked for hold it back.
-func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32, known sample, m *memory) int32 {
+func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32, known sample, m *memory) {
 	least, most := ptr.Deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas
 	s.CurrentReplicas, s.DesiredReplicas = replicas, replicas
 	s.condition(autoscalingv2.AbleToScale, true, "SucceededGetScale", "the HPA controller was able to get the target's current scale")
 	switch {
 	case replicas == 0:
 		s.condition(autoscalingv2.ScalingActive, false, "ScalingDisabled", "scaling is disabled since the replica count of the target is zero")
-		s.DesiredReplicas = 0
-		return 0
+		return
 	case replicas > most:
 		s.why, s.DesiredReplicas = "Current number of replicas above Spec.MaxReplicas", most
-		return most
+		return
 	case replicas < least:
 		s.why, s.DesiredReplicas = "Current number of replicas below Spec.MinReplicas", least
-		return least
+		return
 	}
-	rules := h.Spec.Behavior.DeepCopy()
-	if rules == nil {
-		rules = &autoscalingv2.HorizontalPodAutoscalerBehavior{}
-	}
-	api.DefaultScaling(rules)
-	wanted, ok := s.consult(h, rules, replicas, known)
+	rules := ptr.Deref(h.Spec.Behavior.DeepCopy(), autoscalingv2.HorizontalPodAutoscalerBehavior{})
+	api.DefaultScaling(&rules)
+	wanted, ok := s.consult(h, &rules, replicas, known)
 	if !ok {
-		return replicas
+		return
 	}
-	calm := m.stabilize(rules, replicas, wanted, known.now)
+	calm := m.stabilize(&rules, replicas, wanted, known.now)
 	switch {
 	case calm > wanted:
 		s.condition(autoscalingv2.AbleToScale, true, "ScaleDownStabilized",
@@ -56,8 +52,7 @@ func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32,
 	default:
 		s.condition(autoscalingv2.AbleToScale, true, "ReadyForNewScale", "recommended size matches current size")
 	}
-	s.DesiredReplicas = s.limit(m.pace(rules, replicas, calm, known.now), calm, least, most)
-	return s.DesiredReplicas
+	s.DesiredReplicas = s.limit(m.pace(&rules, replicas, calm, known.now), calm, least, most)
 }
 
 // consult asks all metrics. It is not ok if they cannot tell.
@@ -78,7 +73,7 @@ func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autosc
 		s.CurrentMetrics = append(s.CurrentMetrics, autoscalingv2.MetricStatus{Type: spec.Type,
 			Resource: &autoscalingv2.ResourceMetricStatus{Name: metric.Name, Current: value}})
 		if best == "" || n > wanted {
-			wanted, best = n, nameOf(metric)
+			wanted, best = n, string(metric.Name)+" resource"
 		}
 	}
 	if s.failure != nil && wanted <= replicas {
@@ -91,13 +86,6 @@ func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autosc
 		s.why = best + " above target"
 	}
 	return wanted, true
-}
-
-func nameOf(metric *autoscalingv2.ResourceMetricSource) string {
-	if metric.Target.AverageUtilization != nil {
-		return fmt.Sprintf("%s resource utilization (percentage of request)", metric.Name)
-	}
-	return fmt.Sprintf("%s resource", metric.Name)
 }
 
 func toleranceOf(rules *autoscalingv2.HPAScalingRules) float64 {

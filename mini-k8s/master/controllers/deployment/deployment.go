@@ -103,25 +103,27 @@ func (c *Controller) createSet(ctx context.Context, d *appsv1.Deployment, old []
 		c.events.Warning(d, "ReplicaSetCreateError", "Failed to create new replica set %q: %v", rs.Name, err)
 		return err
 	}
-	slog.Info("new version", "deployment", control.Key(d), "replicaset", rs.Name, "replicas", *rs.Spec.Replicas)
-	c.events.Normal(d, "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.Name, *rs.Spec.Replicas)
+	c.tell(d, rs, 0, *rs.Spec.Replicas)
 	return nil
 }
 
 // scale gives a ReplicaSet a size, and notes in it of which size the Deployment was then.
 func (c *Controller) scale(ctx context.Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet, replicas int32) error {
-	before, direction := *rs.Spec.Replicas, "up"
-	if replicas < before {
-		direction = "down"
-	}
 	_, err := c.sets.Change(ctx, rs, func(rs *appsv1.ReplicaSet) {
 		rs.Spec.Replicas = &replicas
 		metav1.SetMetaDataAnnotation(&rs.ObjectMeta, desiredAnnotation, fmt.Sprint(*d.Spec.Replicas))
 	})
-	if err != nil || replicas == before {
-		return err
+	if before := *rs.Spec.Replicas; err == nil && before != replicas {
+		c.tell(d, rs, before, replicas)
 	}
-	slog.Info("scaling", "deployment", control.Key(d), "replicaset", rs.Name, "from", before, "to", replicas)
-	c.events.Normal(d, "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", direction, rs.Name, before, replicas)
-	return nil
+	return err
+}
+
+func (c *Controller) tell(d *appsv1.Deployment, rs *appsv1.ReplicaSet, from, to int32) {
+	direction := "up"
+	if to < from {
+		direction = "down"
+	}
+	slog.Info("scaling", "deployment", control.Key(d), "replicaset", rs.Name, "from", from, "to", to)
+	c.events.Normal(d, "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", direction, rs.Name, from, to)
 }

@@ -27,25 +27,29 @@ func resize(rs *appsv1.ReplicaSet, replicas int32) []step {
 // plan returns what to change now, given what there is. current is the ReplicaSet of the Deployment's template,
 // nil if there is none; it need not be stored yet. The old ones begin with the oldest.
 func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
-	all := old[:len(old):len(old)]
+	all := slices.Clone(old)
 	if current != nil {
 		all = append(all, current)
 	}
 	active := slices.DeleteFunc(slices.Clone(all), func(rs *appsv1.ReplicaSet) bool { return specReplicas(rs) == 0 })
-	recreates := d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
-	switch {
-	case len(active) > 1 && slices.ContainsFunc(old, resized(d)) && !recreates:
-		return share(d, active, room(d, all))
-	case current == nil || d.Spec.Paused:
-		if len(active) > 1 || len(all) == 0 {
-			return nil // stands still half-way, or has nothing yet
+	switch room := room(d, all); {
+	case len(active) > 1 && slices.ContainsFunc(old, resized(d)) && !recreates(d):
+		return share(d, active, room)
+	case current != nil && !d.Spec.Paused:
+		return roll(d, current, old, room)
+	case len(active) > 1 || len(all) == 0:
+		return nil // stands still half-way, or has nothing yet
+	default: // the one that has pods, or else the newest, follows the Deployment's size
+		last := all[len(all)-1]
+		if len(active) > 0 {
+			last = active[0]
 		}
-		last := append(all, active...)[len(all)+len(active)-1]
-		return resize(last, min(*d.Spec.Replicas, specReplicas(last)+room(d, all)))
-	case recreates:
-		return planRecreate(d, current, old)
+		return resize(last, min(*d.Spec.Replicas, specReplicas(last)+room))
 	}
-	return planRolling(d, current, old)
+}
+
+func recreates(d *appsv1.Deployment) bool {
+	return d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
 }
 
 // resized returns whether a version that has pods was last given them when the Deployment was to have another size.
@@ -99,20 +103,26 @@ func room(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) int32 {
 // unseen reports whether a ReplicaSet's status is older than its size.
 func unseen(rs *appsv1.ReplicaSet) bool { return rs.Status.ObservedGeneration < rs.Generation }
 
-// planRolling decides on one step of a rolling update.
+// roll decides on one step of an update.
 //  1. The new ReplicaSet grows, as far as all together are not more than replicas + maxSurge, or shrinks to replicas.
 //  2. Of the old pods as many may go as leave replicas - maxUnavailable for sure: pods of the new version that are
 //     asked for but not available yet do not count.
 //  3. First those go that do not serve anyway, of the oldest version first.
 //  4. Then available ones, of the oldest version first, as far as enough available ones of all versions are left.
-func planRolling(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
+//
+// Where all is recreated, all old ones may go, and the new version grows when the last of them is wholly gone.
+func roll(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, room int32) []step {
 	_, unavailable := limits(d)
 	wanted, size := *d.Spec.Replicas, specReplicas(current)
-	total := size + sum(old, specReplicas)
-	steps := resize(current, min(wanted, size+room(d, append(old[:len(old):len(old)], current))))
-
 	least := wanted - unavailable
-	budget := total - least - (size - available(current))
+	if recreates(d) {
+		least = 0
+		if slices.ContainsFunc(old, hasPods) {
+			room = 0
+		}
+	}
+	steps := resize(current, min(wanted, size+room))
+	budget := sum(old, specReplicas) + available(current) - least
 	sizes := map[*appsv1.ReplicaSet]int32{}
 	for _, rs := range old {
 		sizes[rs] = specReplicas(rs) - take(&budget, idle(rs))
@@ -130,17 +140,6 @@ func take(budget *int32, count int32) int32 {
 	count = max(0, min(count, *budget))
 	*budget -= count
 	return count
-}
-
-// planRecreate takes all old pods away, and begins with the new ones when the last is wholly gone.
-func planRecreate(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) (steps []step) {
-	for _, rs := range old {
-		steps = append(steps, resize(rs, 0)...)
-	}
-	if len(steps) == 0 && !slices.ContainsFunc(old, hasPods) {
-		return resize(current, *d.Spec.Replicas)
-	}
-	return steps
 }
 
 // hasPods reports whether a ReplicaSet has pods, be they stopping, or may yet get some: whoever makes them may not know its size.

@@ -90,12 +90,12 @@ func revisionOf(o metav1.Object) int {
 	return revision
 }
 
+// nextRevision returns the one after those of ReplicaSets, of which the newest is the last.
 func nextRevision(sets []*appsv1.ReplicaSet) int {
-	next := 1
-	for _, rs := range sets {
-		next = max(next, revisionOf(rs)+1)
+	if len(sets) == 0 {
+		return 1
 	}
-	return next
+	return revisionOf(sets[len(sets)-1]) + 1
 }
 
 func oldestFirst(sets []*appsv1.ReplicaSet) []*appsv1.ReplicaSet {

@@ -185,25 +185,20 @@ func (c *Controller) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, ac
 			stopping++
 		}
 	}
-	if failure != nil {
-		status.Conditions = failed(rs, len(active) > int(*rs.Spec.Replicas), failure, now.Rfc3339Copy())
+	switch {
+	case failure == nil: // and no condition any more
+	case len(rs.Status.Conditions) > 0:
+		status.Conditions = rs.Status.Conditions // the next messages are as good as the first, and each would be a write
+	default:
+		reason := "FailedCreate"
+		if len(active) > int(*rs.Spec.Replicas) {
+			reason = "FailedDelete"
+		}
+		status.Conditions = []appsv1.ReplicaSetCondition{{Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
+			Reason: reason, Message: failure.Error(), LastTransitionTime: now.Rfc3339Copy()}}
 	}
 	_, err := c.sets.ChangeStatus(ctx, rs, func(rs *appsv1.ReplicaSet) { rs.Status = status })
 	return err
-}
-
-// failed returns the conditions of a ReplicaSet whose pods cannot be made or deleted. The first message stays: the next are as
-// good, and each would be a write.
-func failed(rs *appsv1.ReplicaSet, tooMany bool, failure error, now metav1.Time) []appsv1.ReplicaSetCondition {
-	if len(rs.Status.Conditions) > 0 {
-		return rs.Status.Conditions
-	}
-	reason := "FailedCreate"
-	if tooMany {
-		reason = "FailedDelete"
-	}
-	return []appsv1.ReplicaSetCondition{{Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue, Reason: reason,
-		Message: failure.Error(), LastTransitionTime: now}}
 }
 
 // podOf returns a new pod of the ReplicaSet's template; the API server gives it its name.
