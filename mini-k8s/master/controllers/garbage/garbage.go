@@ -15,19 +15,27 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	bootstrap "k8s.io/cluster-bootstrap/token/api"
+	"k8s.io/cluster-bootstrap/util/secrets"
 )
 
-const workers = 4
+const (
+	workers    = 4
+	eventLife  = time.Hour       // how long events are kept
+	sweepEvery = 5 * time.Minute // how often what has expired is looked for
+)
 
 // Controller runs the loop.
 type Controller struct {
@@ -84,13 +92,16 @@ func (c *Controller) enqueue(old, o client.Metadata) {
 
 // reconcile looks at one object: whether it is still wanted by an owner, or gone and wanted by dependents no more.
 func (c *Controller) reconcile(ctx context.Context, uid string) error {
-	switch o := c.find(uid); {
-	case o == nil:
-		for _, dependent := range c.dependents(types.UID(uid)) {
+	found := c.by("uid", uid)
+	if len(found) == 0 {
+		for _, dependent := range c.by("owners", uid) {
 			if err := c.collect(ctx, dependent); err != nil {
 				return err
 			}
 		}
+		return nil
+	}
+	switch o := found[0]; {
 	case o.DeletionTimestamp == nil:
 		return c.collect(ctx, o)
 	case slices.Contains(o.Finalizers, metav1.FinalizerOrphanDependents):
@@ -101,19 +112,10 @@ func (c *Controller) reconcile(ctx context.Context, uid string) error {
 	return nil
 }
 
-// find returns nil for an object that no cache has.
-func (c *Controller) find(uid string) client.Metadata {
+// by returns the objects, of whatever kind, that an index of the caches has under a UID.
+func (c *Controller) by(index, uid string) (all []client.Metadata) {
 	for _, objects := range c.objects {
-		for _, o := range objects.ByIndex("uid", uid) {
-			return o
-		}
-	}
-	return nil
-}
-
-func (c *Controller) dependents(owner types.UID) (all []client.Metadata) {
-	for _, objects := range c.objects {
-		all = append(all, objects.ByIndex("owners", string(owner))...)
+		all = append(all, objects.ByIndex(index, uid)...)
 	}
 	return all
 }
@@ -131,37 +133,26 @@ func (c *Controller) collect(ctx context.Context, o client.Metadata) error {
 	return c.delete(ctx, o, metav1.DeletePropagationBackground)
 }
 
-// wanted reports whether one of an object's owners exists, but for the one of this UID.
+// wanted reports whether one of an object's owners exists, but for the one of this UID. It asks the caches and, where they
+// know nothing, the API server: caches of different kinds are not equally old.
 func (c *Controller) wanted(ctx context.Context, o client.Metadata, except types.UID) (bool, error) {
 	for _, owner := range o.OwnerReferences {
 		if owner.UID == except {
 			continue
 		}
-		exists, err := c.exists(ctx, o.Namespace, owner)
-		if err != nil {
+		kind := api.ForGVK(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
+		if kind == nil || len(c.by("uid", string(owner.UID))) > 0 {
+			return true, nil // of a kind that we do not know: better keep it
+		}
+		found, err := client.MetadataOf(c.client, kind).Get(ctx, o.Namespace, owner.Name)
+		if err != nil && !apierrors.IsNotFound(err) {
 			return false, fmt.Errorf("look for %s %s, owner of %s: %w", owner.Kind, owner.Name, o.Name, err)
 		}
-		if exists {
+		if err == nil && found.UID == owner.UID {
 			return true, nil
 		}
 	}
 	return false, nil
-}
-
-// exists asks the cache and, where that knows nothing, the API server: caches of different kinds are not equally old.
-func (c *Controller) exists(ctx context.Context, namespace string, owner metav1.OwnerReference) (bool, error) {
-	kind := api.ForGVK(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
-	if kind == nil || c.find(string(owner.UID)) != nil {
-		return true, nil // of a kind that we do not know: better keep it
-	}
-	if !kind.Namespaced {
-		namespace = ""
-	}
-	o, err := client.MetadataOf(c.client, kind).Get(ctx, namespace, owner.Name)
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil && o.UID == owner.UID, err
 }
 
 // finish is for an owner that is being deleted and waits, by a finalizer, for what becomes of all that belongs to it. Orphaned,
@@ -169,13 +160,13 @@ func (c *Controller) exists(ctx context.Context, namespace string, owner metav1.
 // else wants as well stays with them. The deletion of the last dependent brings us back to let the owner go.
 func (c *Controller) finish(ctx context.Context, owner client.Metadata, finalizer string) error {
 	waiting := false
-	for _, o := range c.dependents(owner.UID) {
+	for _, o := range c.by("owners", string(owner.UID)) {
 		stays, err := finalizer == metav1.FinalizerOrphanDependents, error(nil)
 		if !stays {
 			stays, err = c.wanted(ctx, o, owner.UID)
 		}
 		policy := metav1.DeletePropagationBackground
-		if len(c.dependents(o.UID)) > 0 {
+		if len(c.by("owners", string(o.UID))) > 0 {
 			policy = metav1.DeletePropagationForeground
 		}
 		switch {
@@ -216,4 +207,31 @@ func (c *Controller) patch(ctx context.Context, o client.Metadata, field string,
 
 func (c *Controller) objectsOf(o client.Metadata) *control.Objects[client.Metadata] {
 	return c.objects[api.ForGVK(o.GroupVersionKind())]
+}
+
+// sweep deletes events that nobody will look at any more, and join tokens that are good for nothing.
+func (c *Controller) sweep(ctx context.Context) error {
+	tokens := client.Selection{Namespace: metav1.NamespaceSystem, Fields: "type=" + string(bootstrap.SecretTypeBootstrapToken)}
+	for ctx.Err() == nil {
+		control.Sleep(ctx, sweepEvery)
+		removeExpired(ctx, c.client, client.Selection{}, func(e *corev1.Event) bool {
+			return time.Since(e.CreationTimestamp.Time) > eventLife && time.Since(e.LastTimestamp.Time) > eventLife
+		})
+		removeExpired(ctx, c.client, tokens, func(s *corev1.Secret) bool { return secrets.HasExpired(s, time.Now()) })
+	}
+	return ctx.Err()
+}
+
+// removeExpired deletes those of a selection that have expired. What fails is left to the next sweep.
+func removeExpired[T api.Object](ctx context.Context, c *client.Client, selection client.Selection, expired func(T) bool) {
+	objects := client.Of[T](c)
+	list, err := objects.List(ctx, selection)
+	if err != nil {
+		return
+	}
+	for _, o := range list.Items {
+		if expired(o) {
+			objects.Delete(ctx, o.GetNamespace(), o.GetName(), metav1.DeleteOptions{})
+		}
+	}
 }
