@@ -87,7 +87,8 @@ func (c *Controller) look(ctx context.Context, h *autoscalingv2.HorizontalPodAut
 	scale := &autoscalingv1.Scale{}
 	if err := c.call(ctx, client.Request{Method: http.MethodGet, Path: path}, scale); err != nil {
 		c.events.Warning(h, "FailedGetScale", "%v", err)
-		s.condition(autoscalingv2.AbleToScale, false, "FailedGetScale", "the HPA controller was unable to get the target's current scale: %v", err)
+		s.condition(autoscalingv2.AbleToScale, false, "FailedGetScale",
+			"the HPA controller was unable to get the target's current scale: %v", err)
 		return
 	}
 	replicas, now := scale.Spec.Replicas, time.Now()

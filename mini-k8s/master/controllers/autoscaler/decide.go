@@ -17,6 +17,8 @@ import (
 	"k8s.io/utils/ptr"
 )
 
+type behavior = autoscalingv2.HorizontalPodAutoscalerBehavior
+
 // decide writes down in the status how many replicas the target is to have now, and why.
 //
 //  1. A target of 0 replicas is left alone: somebody has switched it off.
@@ -38,7 +40,7 @@ func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32,
 		s.why, s.DesiredReplicas = "Current number of replicas below Spec.MinReplicas", least
 		return
 	}
-	rules := ptr.Deref(h.Spec.Behavior.DeepCopy(), autoscalingv2.HorizontalPodAutoscalerBehavior{})
+	rules := ptr.Deref(h.Spec.Behavior.DeepCopy(), behavior{})
 	api.DefaultScaling(&rules)
 	wanted, ok := s.consult(h, &rules, replicas, known)
 	if !ok {
@@ -59,8 +61,7 @@ func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32,
 }
 
 // consult asks all metrics. It is not ok if they cannot tell.
-func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autoscalingv2.HorizontalPodAutoscalerBehavior, replicas int32, known sample) (
-	wanted int32, ok bool) {
+func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *behavior, replicas int32, known sample) (wanted int32, ok bool) {
 	s.CurrentMetrics = nil
 	best := "" // the metric that wants the most
 	for _, spec := range h.Spec.Metrics {
@@ -83,7 +84,8 @@ func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autosc
 		s.condition(autoscalingv2.ScalingActive, false, failedMetric, "the HPA was unable to compute the replica count: %v", s.failure)
 		return 0, false
 	}
-	s.condition(autoscalingv2.ScalingActive, true, "ValidMetricFound", "the HPA was able to successfully calculate a replica count from %s", best)
+	s.condition(autoscalingv2.ScalingActive, true, "ValidMetricFound",
+		"the HPA was able to successfully calculate a replica count from %s", best)
 	s.why = "All metrics below target"
 	if wanted > replicas {
 		s.why = best + " above target"
@@ -107,9 +109,11 @@ func (s *status) limit(paced, wanted, least, most int32) int32 {
 	case wanted < least && bounded == least:
 		s.condition(autoscalingv2.ScalingLimited, true, "TooFewReplicas", "the desired replica count is less than the minimum replica count")
 	case paced < wanted:
-		s.condition(autoscalingv2.ScalingLimited, true, "ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate")
+		s.condition(autoscalingv2.ScalingLimited, true, "ScaleUpLimit",
+			"the desired replica count is increasing faster than the maximum scale rate")
 	case paced > wanted:
-		s.condition(autoscalingv2.ScalingLimited, true, "ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate")
+		s.condition(autoscalingv2.ScalingLimited, true, "ScaleDownLimit",
+			"the desired replica count is decreasing faster than the maximum scale rate")
 	default:
 		s.condition(autoscalingv2.ScalingLimited, false, "DesiredWithinRange", "the desired count is within the acceptable range")
 	}
@@ -166,7 +170,7 @@ func within(changes []change, seconds int32, now time.Time) []change {
 
 // stabilize returns the recommendation that counts: the lowest of the window in which growing is not sure yet, the highest
 // of that for shrinking, and no change between the two.
-func (m *memory) stabilize(rules *autoscalingv2.HorizontalPodAutoscalerBehavior, replicas, wanted int32, now time.Time) int32 {
+func (m *memory) stabilize(rules *behavior, replicas, wanted int32, now time.Time) int32 {
 	if len(m.recommended) == 0 {
 		m.recommended = []change{{replicas, now}}
 	}
@@ -183,7 +187,7 @@ func (m *memory) stabilize(rules *autoscalingv2.HorizontalPodAutoscalerBehavior,
 
 // pace returns how far the target may go towards what is wanted now, by the policies: each allows so many pods, or so much
 // of what there was, in its period, of which a part may be used up already.
-func (m *memory) pace(rules *autoscalingv2.HorizontalPodAutoscalerBehavior, replicas, wanted int32, now time.Time) int32 {
+func (m *memory) pace(rules *behavior, replicas, wanted int32, now time.Time) int32 {
 	direction, sign := rules.ScaleUp, int32(1)
 	if wanted < replicas {
 		direction, sign = rules.ScaleDown, -1

@@ -38,9 +38,10 @@ type sample struct {
 //
 // The ratio of how busy pods are to how busy they are to be, times the pods that there are: that is the formula. Pods that
 // do not tell count for what speaks against the change; if it turns round with them, there is none.
-func recommend(replicas int32, metric *autoscalingv2.ResourceMetricSource, s sample, up, down float64) (int32, autoscalingv2.MetricValueStatus, error) {
+func recommend(replicas int32, metric *autoscalingv2.ResourceMetricSource, s sample, up, down float64) (
+	wanted int32, value autoscalingv2.MetricValueStatus, err error) {
 	if s.failure != nil {
-		return 0, autoscalingv2.MetricValueStatus{}, s.failure
+		return 0, value, s.failure
 	}
 	var known, silent, young share
 	for _, pod := range s.pods {
@@ -49,7 +50,7 @@ func recommend(replicas int32, metric *autoscalingv2.ResourceMetricSource, s sam
 		}
 		wanted, err := wantedOf(pod, metric)
 		if err != nil {
-			return 0, autoscalingv2.MetricValueStatus{}, err
+			return 0, value, err
 		}
 		usage, told := s.usageOf(pod, metric.Name)
 		switch {
@@ -62,7 +63,7 @@ func recommend(replicas int32, metric *autoscalingv2.ResourceMetricSource, s sam
 		}
 	}
 	if known.count == 0 {
-		return 0, autoscalingv2.MetricValueStatus{}, errors.New("did not receive metrics for targeted pods (pods might be unready)")
+		return 0, value, errors.New("did not receive metrics for targeted pods (pods might be unready)")
 	}
 	ratio, all := known.ratio(), known
 	if ratio < 1 {
@@ -72,9 +73,10 @@ func recommend(replicas int32, metric *autoscalingv2.ResourceMetricSource, s sam
 		all = all.plus(silent).plus(young) // idle
 	}
 	after := all.ratio()
-	wanted := int32(min(math.Ceil(after*all.count-1e-9), math.MaxInt32)) // 3.0000000000000004 is 3
+	wanted = int32(min(math.Ceil(after*all.count-1e-9), math.MaxInt32)) // 3.0000000000000004 is 3
 	tolerated := func(ratio float64) bool { return ratio <= 1+up && ratio >= 1-down }
-	turned := (ratio < 1) != (after < 1) || (after < 1) != (wanted < replicas) // some replicas have no pods yet, or some pods are too many already
+	// It turns round with those who do not tell, or some replicas have no pods yet, or some pods are too many already.
+	turned := (ratio < 1) != (after < 1) || (after < 1) != (wanted < replicas)
 	if tolerated(ratio) || tolerated(after) || turned {
 		wanted = replicas
 	}
@@ -132,10 +134,11 @@ func (s sample) starting(pod *corev1.Pod) bool {
 	if i < 0 || pod.Status.StartTime == nil {
 		return true
 	}
-	ready, since, started := pod.Status.Conditions[i].Status == corev1.ConditionTrue, pod.Status.Conditions[i].LastTransitionTime, pod.Status.StartTime
-	if s.now.Sub(started.Time) < startUp {
+	condition, started := pod.Status.Conditions[i], pod.Status.StartTime.Time
+	ready, since := condition.Status == corev1.ConditionTrue, condition.LastTransitionTime.Time
+	if s.now.Sub(started) < startUp {
 		metrics := s.usage[pod.Name]
-		return !ready || metrics.Timestamp.Add(-metrics.Window.Duration).Before(since.Time)
+		return !ready || metrics.Timestamp.Add(-metrics.Window.Duration).Before(since)
 	}
-	return !ready && since.Sub(started.Time) < settling
+	return !ready && since.Sub(started) < settling
 }

@@ -8,7 +8,8 @@
 //  2. The ReplicaSet of a template has the template's hash in its name: however often it is looked for, there is one.
 //  3. A look at a Deployment that is as it should be writes nothing.
 //
-// In Kubernetes: pkg/controller/deployment.
+// In Kubernetes: pkg/controller/deployment, which counts the pods itself to see that none of an old version is left; here
+// the ReplicaSets tell how many are still stopping (KEP-3973).
 package deployment
 
 import (

@@ -73,8 +73,9 @@ func (c *Controller) setProgress(d *appsv1.Deployment, before appsv1.DeploymentS
 	last := conditionOf(status, appsv1.DeploymentProgressing)
 	same := strings.Contains(last.Message, strconv.Quote(current.Name))
 	left := last.LastUpdateTime.Add(time.Duration(*d.Spec.ProgressDeadlineSeconds) * time.Second).Sub(now)
+	alone, whole := status.Replicas == status.UpdatedReplicas, status.Replicas == wanted && status.AvailableReplicas == wanted
 	switch {
-	case status.Replicas == status.UpdatedReplicas && (same && last.Reason == ended || status.Replicas == wanted && status.AvailableReplicas == wanted):
+	case alone && (whole || same && last.Reason == ended):
 		set(corev1.ConditionTrue, ended, "ReplicaSet %q has successfully progressed.")
 	case !same || last.Reason == ended || gotOn(before, *status):
 		last.Reason = "" // so that it is written again, with its time

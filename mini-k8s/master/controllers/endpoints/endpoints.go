@@ -153,7 +153,8 @@ func serves(service *corev1.Service, pod *corev1.Pod) bool {
 
 // addressOf returns what of a pod stands in the endpoints of a Service. Not its revision: it would change for nothing.
 func addressOf(service *corev1.Service, pod *corev1.Pod) corev1.EndpointAddress {
-	address := corev1.EndpointAddress{IP: pod.Status.PodIP, TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}}
+	address := corev1.EndpointAddress{IP: pod.Status.PodIP,
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}}
 	if pod.Spec.NodeName != "" {
 		address.NodeName = &pod.Spec.NodeName
 	}
@@ -200,13 +201,15 @@ func shortHash(ports []corev1.EndpointPort) string {
 // make no other one.
 func slicesOf(service *corev1.Service, subsets []corev1.EndpointSubset) (all []*discoveryv1.EndpointSlice) {
 	for _, subset := range subsets {
-		slice := &discoveryv1.EndpointSlice{ObjectMeta: metadata(service, service.Name+"-"+shortHash(subset.Ports)), AddressType: discoveryv1.AddressTypeIPv4}
+		slice := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4}
+		slice.ObjectMeta = metadata(service, service.Name+"-"+shortHash(subset.Ports))
 		slice.Labels = map[string]string{discoveryv1.LabelServiceName: service.Name, discoveryv1.LabelManagedBy: name}
 		if service.Spec.ClusterIP == corev1.ClusterIPNone {
 			slice.Labels[corev1.IsHeadlessService] = ""
 		}
 		for _, port := range subset.Ports {
-			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &port.Name, Port: &port.Port, Protocol: &port.Protocol, AppProtocol: port.AppProtocol})
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{
+				Name: &port.Name, Port: &port.Port, Protocol: &port.Protocol, AppProtocol: port.AppProtocol})
 		}
 		for _, address := range subset.Addresses {
 			endpoint := discoveryv1.Endpoint{Addresses: []string{address.IP}, NodeName: address.NodeName, TargetRef: address.TargetRef,

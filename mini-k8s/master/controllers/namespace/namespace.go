@@ -49,7 +49,8 @@ type Controller struct {
 // New returns a controller that does nothing until Run. The CA's certificate is in PEM.
 func New(deps control.Deps, rootCA []byte) *Controller {
 	deps = deps.As("namespace-controller")
-	c := &Controller{client: deps.Client, rootCA: map[string]string{rootCAKey: string(rootCA)}, namespaces: control.Of[*corev1.Namespace](deps),
+	c := &Controller{client: deps.Client, rootCA: map[string]string{rootCAKey: string(rootCA)},
+		namespaces: control.Of[*corev1.Namespace](deps),
 		accounts: named[*corev1.ServiceAccount](deps, accountName), maps: named[*corev1.ConfigMap](deps, rootCAName)}
 	c.Loop = control.NewLoop(deps, workers, c.reconcile)
 	control.Watch(c.Loop, c.namespaces, control.Itself)

@@ -36,18 +36,16 @@ func (c *Controller) evict(ctx context.Context, node *corev1.Node) error {
 		if err != nil {
 			return err
 		}
-		left := mayStay(pod, node.Spec.Taints, time.Now())
-		if left == forEver {
-			continue
-		}
-		if left > 0 {
+		switch left := mayStay(pod, node.Spec.Taints, time.Now()); {
+		case left == forEver:
+		case left > 0:
 			c.AddAfter(node.Name, left)
-			continue
-		}
-		slog.Info("evicting pod", "pod", control.Key(pod), "node", node.Name)
-		c.events.Normal(pod, "TaintManagerEviction", "Marking for deletion Pod %s", control.Key(pod))
-		if err := c.pods.Delete(ctx, pod); err != nil {
-			return err
+		default:
+			slog.Info("evicting pod", "pod", control.Key(pod), "node", node.Name)
+			c.events.Normal(pod, "TaintManagerEviction", "Marking for deletion Pod %s", control.Key(pod))
+			if err := c.pods.Delete(ctx, pod); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -60,8 +60,8 @@ func New(deps control.Deps, config Config) *Controller {
 	if config.Grace == 0 {
 		config.Grace = DefaultGrace
 	}
-	c := &Controller{config: config, events: deps.Events, nodes: control.Of[*corev1.Node](deps), leases: control.Of[*coordinationv1.Lease](deps),
-		pods: control.Of[*corev1.Pod](deps), missed: map[string]time.Time{}}
+	c := &Controller{config: config, nodes: control.Of[*corev1.Node](deps), leases: control.Of[*coordinationv1.Lease](deps),
+		pods: control.Of[*corev1.Pod](deps), events: deps.Events, missed: map[string]time.Time{}}
 	c.pods.Index("node", nodeOf)
 	// One worker: the next range is chosen when the one before is written.
 	c.Loop = control.NewLoop(deps, 1, c.reconcile)
