@@ -51,7 +51,7 @@ func New(deps control.Deps, rootCA []byte) *Controller {
 	deps = deps.As("namespace-controller")
 	c := &Controller{client: deps.Client, rootCA: map[string]string{rootCAKey: string(rootCA)},
 		namespaces: control.Of[*corev1.Namespace](deps),
-		accounts: named[*corev1.ServiceAccount](deps, accountName), maps: named[*corev1.ConfigMap](deps, rootCAName)}
+		accounts:   named[*corev1.ServiceAccount](deps, accountName), maps: named[*corev1.ConfigMap](deps, rootCAName)}
 	c.Loop = control.NewLoop(deps, workers, c.reconcile)
 	control.Watch(c.Loop, c.namespaces, control.Itself)
 	control.Watch(c.Loop, c.accounts, namespaceOf)
