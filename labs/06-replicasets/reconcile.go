@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // burst bounds the creations and deletions of one look, parallel those that are under way at a time.
@@ -66,29 +67,44 @@ func (c *Controller) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, pods
 	return lab.TODO("06", "Controller.deletePods")
 }
 
-// updateStatus writes down how many of the pods there are, have all labels of the template, are ready, and have been so
-// for long enough to count on. When the next will have been is a reason to look again.
-func (c *Controller) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, active []*corev1.Pod) error {
-	_, err := c.sets.ChangeStatus(ctx, rs, func(changed *appsv1.ReplicaSet) {
-		changed.Status = appsv1.ReplicaSetStatus{
-			Replicas: int32(len(active)), ObservedGeneration: rs.Generation, Conditions: rs.Status.Conditions}
-		template, now := labels.SelectorFromSet(rs.Spec.Template.Labels), time.Now()
-		for _, pod := range active {
-			if template.Matches(labels.Set(pod.Labels)) {
-				changed.Status.FullyLabeledReplicas++
-			}
-			since, ready := api.PodReadySince(pod)
-			if !ready {
-				continue
-			}
-			changed.Status.ReadyReplicas++
-			if left := since.Add(time.Duration(rs.Spec.MinReadySeconds) * time.Second).Sub(now); left > 0 {
-				c.AddAfter(control.Key(rs), left)
-			} else {
-				changed.Status.AvailableReplicas++
-			}
+// updateStatus writes down how many of the pods there are, are ready, and have been so for long enough to count on, and how
+// many others are still stopping; and the failure, until there is none. When the next pod will have been ready for long
+// enough is a reason to look again.
+func (c *Controller) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, active []*corev1.Pod, failure error) error {
+	now, stopping := metav1.Now(), int32(0)
+	status := appsv1.ReplicaSetStatus{Replicas: int32(len(active)), ObservedGeneration: rs.Generation, TerminatingReplicas: &stopping}
+	stay := map[types.UID]bool{}
+	for _, pod := range active {
+		stay[pod.UID] = true
+		since, ready := api.PodReadySince(pod)
+		if !ready {
+			continue
 		}
-	})
+		status.ReadyReplicas++
+		if left := since.Add(time.Duration(rs.Spec.MinReadySeconds) * time.Second).Sub(now.Time); left > 0 {
+			c.AddAfter(control.Key(rs), left)
+		} else {
+			status.AvailableReplicas++
+		}
+	}
+	for _, pod := range c.pods.Controlled(rs.UID) {
+		if !stay[pod.UID] && !api.PodFinished(pod) {
+			stopping++
+		}
+	}
+	switch {
+	case failure == nil: // and no condition any more
+	case len(rs.Status.Conditions) > 0:
+		status.Conditions = rs.Status.Conditions // the next messages are as good as the first, and each would be a write
+	default:
+		reason := "FailedCreate"
+		if len(active) > int(*rs.Spec.Replicas) {
+			reason = "FailedDelete"
+		}
+		status.Conditions = []appsv1.ReplicaSetCondition{{Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
+			Reason: reason, Message: failure.Error(), LastTransitionTime: now.Rfc3339Copy()}}
+	}
+	_, err := c.sets.ChangeStatus(ctx, rs, func(rs *appsv1.ReplicaSet) { rs.Status = status })
 	return err
 }
 

@@ -32,7 +32,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 )
 
 // Loop has a reconcile look at the keys of what changes.
@@ -122,7 +124,21 @@ type Objects[T api.Object] struct {
 
 // Of returns the objects of a kind, read from the cache that all loops of the process share.
 func Of[T api.Object](deps Deps) *Objects[T] {
-	return &Objects[T]{Informer: cacheOf[T](deps.caches), Resource: client.Of[T](deps.Client)}
+	o := &Objects[T]{Informer: cacheOf(deps.caches, client.Of[T](deps.caches.client), client.Selection{}), Resource: client.Of[T](deps.Client)}
+	o.Index("controller", controllerOf)
+	o.Index("namespace", func(o T) []string { return []string{o.GetNamespace()} })
+	return o
+}
+
+// Some returns the objects of a selection, or of all no more than their metadata, where a loop needs no more of a kind. Who
+// asks for the same again gets the same cache.
+func Some[T api.Object](deps Deps, resource client.Resource[T], selection client.Selection) *Objects[T] {
+	return &Objects[T]{Informer: cacheOf(deps.caches, resource, selection), Resource: resource}
+}
+
+// Selected returns the objects of a namespace whose labels the selector matches.
+func (o *Objects[T]) Selected(namespace string, selector labels.Selector) []T {
+	return slices.DeleteFunc(o.ByIndex("namespace", namespace), func(o T) bool { return !selector.Matches(labels.Set(o.GetLabels())) })
 }
 
 // Controlled returns the objects whose controller has the UID; "" is for those that have none.
@@ -194,17 +210,28 @@ func (o *Objects[T]) change(ctx context.Context, verb string, object T, change f
 	return written, nil
 }
 
-// Delete asks for this very object to go, not for another one that took its name. One that is gone already is fine.
-func (o *Objects[T]) Delete(ctx context.Context, object T) error { return o.delete(ctx, object, nil) }
-
-// DeleteNow is Delete for a pod that nobody is left to stop: it does not wait for that.
-func (o *Objects[T]) DeleteNow(ctx context.Context, object T) error {
-	return o.delete(ctx, object, new(int64))
+// Ensure makes an object, or changes the one that has its name as Change does.
+func (o *Objects[T]) Ensure(ctx context.Context, object T, change func(T)) (err error) {
+	if found, ok := o.Get(Key(object)); ok {
+		_, err = o.Change(ctx, found, change)
+	} else {
+		_, err = o.Create(ctx, object)
+	}
+	return err
 }
 
-func (o *Objects[T]) delete(ctx context.Context, object T, grace *int64) error {
-	revision, err := o.Resource.Delete(ctx, object.GetNamespace(), object.GetName(), metav1.DeleteOptions{
-		GracePeriodSeconds: grace, Preconditions: metav1.NewUIDPreconditions(string(object.GetUID()))})
+// Delete asks for this very object to go, not for another one that took its name. One that is gone already is fine.
+func (o *Objects[T]) Delete(ctx context.Context, object T) error {
+	return o.DeleteWith(ctx, object, metav1.DeleteOptions{})
+}
+
+// DeleteWith is Delete with options.
+func (o *Objects[T]) DeleteWith(ctx context.Context, object T, options metav1.DeleteOptions) error {
+	if options.Preconditions == nil {
+		options.Preconditions = &metav1.Preconditions{}
+	}
+	options.Preconditions.UID = ptr.To(object.GetUID())
+	revision, err := o.Resource.Delete(ctx, object.GetNamespace(), object.GetName(), options)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

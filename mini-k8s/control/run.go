@@ -23,7 +23,7 @@ type Deps struct {
 func NewDeps(c *client.Client, name string) Deps {
 	c = c.Named(name)
 	return Deps{Client: c, Events: NewEvents(c, name, ""), name: name,
-		caches: &caches{client: c, byKind: map[*api.Kind]any{}, starts: make(chan func(context.Context) error, len(api.Kinds))}}
+		caches: &caches{client: c, made: map[any]any{}, starts: make(chan func(context.Context) error, 3*len(api.Kinds))}}
 }
 
 // As returns the same parts for a loop of this name: it has its writes and events, while the caches stay shared.
@@ -36,25 +36,30 @@ func (d Deps) Run(ctx context.Context) error {
 	return Run(ctx, Component{"caches", d.caches.Run}, Component{"events", d.Events.Run})
 }
 
-// caches holds one informer for each kind that a loop has asked for, so that each object is decoded and held once.
+// caches holds one informer for each choice that a loop has asked for, so that each object is decoded and held once.
 type caches struct {
 	client *client.Client
-	starts chan func(context.Context) error // informers to run; has room for all kinds
+	starts chan func(context.Context) error // informers to run; has room for all kinds, whole, in part, and as metadata
 
-	mu     sync.Mutex // guards byKind
-	byKind map[*api.Kind]any
+	mu   sync.Mutex  // guards made
+	made map[any]any // choice[T] -> *Informer[T]
 }
 
-func cacheOf[T api.Object](c *caches) *Informer[T] {
+// choice is what an informer has: the objects of a kind, as T, that are in a selection.
+type choice[T api.Object] struct {
+	kind *api.Kind
+	client.Selection
+}
+
+func cacheOf[T api.Object](c *caches, resource client.Resource[T], selection client.Selection) *Informer[T] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	resource := client.Of[T](c.client)
-	if informer, ok := c.byKind[resource.Kind()]; ok {
+	key := choice[T]{resource.Kind(), selection}
+	if informer, ok := c.made[key]; ok {
 		return informer.(*Informer[T])
 	}
-	informer := NewInformer(resource, client.Selection{})
-	informer.Index("controller", controllerOf)
-	c.byKind[resource.Kind()] = informer
+	informer := NewInformer(resource, selection)
+	c.made[key] = informer
 	c.starts <- informer.Run
 	return informer
 }

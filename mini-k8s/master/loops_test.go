@@ -31,8 +31,7 @@ func startAll(bench *mastertest.Bench, nodes ...string) (stops map[string]func()
 	bench.Start(deployment.New(deps).Run)
 	bench.Start(node.New(deps, node.Config{ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeBits: 24}).Run)
 	bench.Start(garbage.New(deps).Run)
-	bench.Start(namespace.New(deps).Run)
-	bench.Start(namespace.NewFurnisher(deps, []byte("certificate")).Run)
+	bench.Start(namespace.New(deps, []byte("certificate")).Run)
 	stops = map[string]func(){}
 	for i, name := range nodes {
 		config := kubelet.Config{Node: name, Address: "127.0.0.1", Port: int32(10250 + i), Client: bench.Loops(), Runtime: runtime.NewHollow(runtime.HollowOptions{})}

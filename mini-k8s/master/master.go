@@ -151,10 +151,8 @@ func (m *Master) Run(ctx context.Context) error {
 		{Name: "autoscaler", Run: autoscaler.New(deps).Run},
 		{Name: "endpoints controller", Run: endpoints.New(deps).Run},
 		{Name: "node controller", Run: node.New(deps, nodes).Run},
-		{Name: "evictor", Run: node.NewEvictor(deps).Run},
 		{Name: "garbage collector", Run: garbage.New(deps).Run},
-		{Name: "namespace controller", Run: namespace.New(deps).Run},
-		{Name: "namespace furnisher", Run: namespace.NewFurnisher(deps, m.CA.CertPEM).Run},
+		{Name: "namespace controller", Run: namespace.New(deps, m.CA.CertPEM).Run},
 	}...)
 }
 

@@ -50,8 +50,8 @@ func (c *Controller) setsOf(pod *corev1.Pod) (keys []string) {
 		}
 		return keys
 	}
-	for _, rs := range c.sets.List() {
-		if rs.Namespace == pod.Namespace && selectorOf(rs).Matches(labels.Set(pod.Labels)) {
+	for _, rs := range c.sets.ByIndex("namespace", pod.Namespace) {
+		if selectorOf(rs).Matches(labels.Set(pod.Labels)) {
 			keys = append(keys, control.Key(rs))
 		}
 	}

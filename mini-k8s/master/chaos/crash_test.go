@@ -39,9 +39,7 @@ func TestCrashBetweenAnyTwoWritesConverges(t *testing.T) {
 		{"garbage-collector", []act{deploy, remove(metav1.DeletePropagationForeground)}},
 		{"garbage-collector", []act{deploy, remove(metav1.DeletePropagationOrphan)}},
 		{"namespace-controller", []act{deploy, removeNamespace}},
-		{"namespace-furnisher", []act{deploy, removeNamespace}},
-		{"node-controller", []act{deploy, silence, speak}},
-		{"taint-eviction-controller", []act{deploy, silence, speak, silence, forget}},
+		{"node-controller", []act{deploy, silence, speak, silence, forget}},
 		{"horizontal-pod-autoscaler", []act{deploy, autoscale}},
 	} {
 		t.Run(row.loop+" "+describe(row.scenario), func(t *testing.T) {

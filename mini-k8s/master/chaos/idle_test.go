@@ -48,9 +48,9 @@ func TestAnHourWithNothingToDoCostsLittle(t *testing.T) {
 
 		budget := map[string]int{
 			"kubelet write leases": 3 * 720, "kubelet watch": 3 * 2 * 2, // a watch ends after half an hour
-			"horizontal-pod-autoscaler read pods": 720,                                                                             // its metrics, every 5 s
-			"garbage-collector read events":       12, "garbage-collector read secrets": 12, "garbage-collector write events": 100, // what has expired
-			"garbage-collector watch": 2 * len(api.Kinds), "master watch": 2 * len(api.Kinds), "namespace-furnisher watch": 2 * 2,
+			"horizontal-pod-autoscaler read deployments": 720, "horizontal-pod-autoscaler read pods": 720, // the scale and its metrics, every 5 s
+			"garbage-collector read events": 12, "garbage-collector read secrets": 12, "garbage-collector write events": 100, // what has expired
+			"garbage-collector watch": 2 * len(api.Kinds), "master watch": 2 * len(api.Kinds), "namespace-controller watch": 2 * 2,
 		}
 		spent := map[string]int{}
 		for call, count := range calls {

@@ -32,10 +32,8 @@ var loops = map[string]func(control.Deps) run{
 	"deployment-controller":     func(d control.Deps) run { return deployment.New(d).Run },
 	"endpoints-controller":      func(d control.Deps) run { return endpoints.New(d).Run },
 	"garbage-collector":         func(d control.Deps) run { return garbage.New(d).Run },
-	"namespace-controller":      func(d control.Deps) run { return namespace.New(d).Run },
-	"namespace-furnisher":       func(d control.Deps) run { return namespace.NewFurnisher(d, []byte("certificate")).Run },
+	"namespace-controller":      func(d control.Deps) run { return namespace.New(d, []byte("certificate")).Run },
 	"horizontal-pod-autoscaler": func(d control.Deps) run { return autoscaler.New(d).Run },
-	"taint-eviction-controller": func(d control.Deps) run { return node.NewEvictor(d).Run },
 	"node-controller": func(d control.Deps) run {
 		return node.New(d, node.Config{ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeBits: 24}).Run
 	},

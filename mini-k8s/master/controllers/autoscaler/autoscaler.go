@@ -12,12 +12,14 @@
 package autoscaler
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +27,7 @@ import (
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
-	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,8 +44,6 @@ const (
 type Controller struct {
 	*control.Loop
 	autoscalers *control.Objects[*autoscalingv2.HorizontalPodAutoscaler]
-	deployments *control.Objects[*appsv1.Deployment]
-	sets        *control.Objects[*appsv1.ReplicaSet]
 	pods        *control.Objects[*corev1.Pod]
 	client      *client.Client
 	events      *control.Events
@@ -53,20 +53,14 @@ type Controller struct {
 // New returns a controller that does nothing until Run.
 func New(deps control.Deps) *Controller {
 	deps = deps.As("horizontal-pod-autoscaler")
-	c := &Controller{autoscalers: control.Of[*autoscalingv2.HorizontalPodAutoscaler](deps), deployments: control.Of[*appsv1.Deployment](deps),
-		sets: control.Of[*appsv1.ReplicaSet](deps), pods: control.Of[*corev1.Pod](deps), client: deps.Client, events: deps.Events}
-	c.pods.Index("namespace", func(p *corev1.Pod) []string { return []string{p.Namespace} })
+	c := &Controller{autoscalers: control.Of[*autoscalingv2.HorizontalPodAutoscaler](deps), pods: control.Of[*corev1.Pod](deps),
+		client: deps.Client, events: deps.Events}
 	c.Loop = control.NewLoop(deps, workers, c.reconcile)
 	control.Subscribe(c.Loop, c.autoscalers, func(old, h *autoscalingv2.HorizontalPodAutoscaler) {
-		switch {
-		case h == nil:
-			c.Add(control.Key(old))
-		case old == nil || old.Generation != h.Generation: // its status is written here
-			c.Add(control.Key(h))
+		if old == nil || h == nil || old.Generation != h.Generation { // its status is written here
+			c.Add(control.Key(cmp.Or(h, old)))
 		}
 	})
-	control.Read(c.Loop, c.deployments)
-	control.Read(c.Loop, c.sets)
 	control.Read(c.Loop, c.pods)
 	return c
 }
@@ -79,98 +73,75 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 		return nil
 	}
 	c.AddAfter(key, period)
-	now := time.Now()
-	status := statusFor(h)
-	t, err := c.target(h)
-	if err != nil {
-		c.events.Warning(h, "FailedGetScale", "%v", err)
-		status.condition(autoscalingv2.AbleToScale, false, "FailedGetScale", "the HPA controller was unable to get the target's current scale: %v", err)
-		return c.report(ctx, h, status)
-	}
-	held, _ := c.memories.LoadOrStore(key, &memory{})
-	m := held.(*memory)
-	usage, err := c.usage(ctx, h.Namespace, t.selector)
-	wanted := decide(h, status, t.replicas, sample{pods: c.podsOf(h.Namespace, t.selector), usage: usage, failure: err, now: now}, m)
-	if status.failure != nil {
-		c.events.Warning(h, status.failureReason, "%v", status.failure)
-	}
-	if wanted != t.replicas {
-		if err := t.scale(ctx, wanted); err != nil {
-			c.events.Warning(h, "FailedRescale", "New size: %d; reason: %s; error: %v", wanted, status.why, err)
-			status.condition(autoscalingv2.AbleToScale, false, "FailedUpdateScale", "the HPA controller was unable to update the target scale: %v", err)
-			return c.report(ctx, h, status)
-		}
-		m.scaled(t.replicas, wanted, now)
-		slog.Info("autoscaling", "autoscaler", key, "from", t.replicas, "to", wanted, "reason", status.why)
-		c.events.Normal(h, "SuccessfulRescale", "New size: %d; reason: %s", wanted, status.why)
-		status.condition(autoscalingv2.AbleToScale, true, "SucceededRescale", "the HPA controller was able to update the target scale to %d", wanted)
-		status.LastScaleTime = &metav1.Time{Time: now.Truncate(time.Second)}
-	}
-	return c.report(ctx, h, status)
-}
-
-func (c *Controller) report(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscaler, s *status) error {
-	_, err := c.autoscalers.ChangeStatus(ctx, h, func(h *autoscalingv2.HorizontalPodAutoscaler) {
-		h.Status = s.HorizontalPodAutoscalerStatus
-	})
+	s := &status{HorizontalPodAutoscalerStatus: *h.Status.DeepCopy()}
+	s.ObservedGeneration = &h.Generation
+	c.look(ctx, h, s)
+	_, err := c.autoscalers.ChangeStatus(ctx, h, func(h *autoscalingv2.HorizontalPodAutoscaler) { h.Status = s.HorizontalPodAutoscalerStatus })
 	return err
 }
 
-// target is what an autoscaler scales.
-type target struct {
-	replicas int32
-	selector labels.Selector
-	scale    func(ctx context.Context, replicas int32) error
-}
-
-func (c *Controller) target(h *autoscalingv2.HorizontalPodAutoscaler) (target, error) {
-	ref, key := h.Spec.ScaleTargetRef, control.JoinKey(h.Namespace, h.Spec.ScaleTargetRef.Name)
-	switch ref.Kind {
-	case "Deployment":
-		if d, ok := c.deployments.Get(key); ok {
-			return targetOf(c.deployments, d)
-		}
-	case "ReplicaSet":
-		if rs, ok := c.sets.Get(key); ok {
-			return targetOf(c.sets, rs)
-		}
+// look asks for the target and how busy its pods are, scales it if need be, and writes down in the status how that went.
+func (c *Controller) look(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscaler, s *status) {
+	path := fmt.Sprintf("/apis/apps/v1/namespaces/%s/%ss/%s/scale", // the API server has refused other kinds
+		h.Namespace, strings.ToLower(h.Spec.ScaleTargetRef.Kind), url.PathEscape(h.Spec.ScaleTargetRef.Name))
+	scale := &autoscalingv1.Scale{}
+	if err := c.call(ctx, client.Request{Method: http.MethodGet, Path: path}, scale); err != nil {
+		c.events.Warning(h, "FailedGetScale", "%v", err)
+		s.condition(autoscalingv2.AbleToScale, false, "FailedGetScale",
+			"the HPA controller was unable to get the target's current scale: %v", err)
+		return
 	}
-	return target{}, fmt.Errorf("%s %q not found", ref.Kind, ref.Name)
-}
-
-func targetOf[T api.Object](objects *control.Objects[T], o T) (target, error) {
-	scale := api.ScaleOf(o)
-	selector, err := labels.Parse(scale.Status.Selector)
-	return target{scale.Spec.Replicas, selector, func(ctx context.Context, wanted int32) error {
-		scale.Spec.Replicas = wanted
-		_, err := objects.Change(ctx, o, func(o T) { api.SetScale(o, scale) })
-		return err
-	}}, err
-}
-
-func (c *Controller) podsOf(namespace string, selector labels.Selector) (pods []*corev1.Pod) {
-	for _, pod := range c.pods.ByIndex("namespace", namespace) {
-		if selector.Matches(labels.Set(pod.Labels)) {
-			pods = append(pods, pod)
-		}
+	replicas, now := scale.Spec.Replicas, time.Now()
+	held, _ := c.memories.LoadOrStore(control.Key(h), &memory{})
+	m := held.(*memory)
+	decide(h, s, replicas, c.sample(ctx, h.Namespace, scale.Status.Selector, now), m)
+	if s.failure != nil {
+		c.events.Warning(h, failedMetric, "%v", s.failure)
 	}
-	return pods
-}
-
-// usage asks how busy the pods are, by their names. Those of which nobody knows are not there.
-func (c *Controller) usage(ctx context.Context, namespace string, selector labels.Selector) (map[string]api.Metrics, error) {
-	answer, _, err := c.client.Do(ctx, client.Request{Method: http.MethodGet, Path: "/apis/metrics.k8s.io/v1beta1/namespaces/" + namespace + "/pods",
-		Query: url.Values{"labelSelector": {selector.String()}}})
+	wanted := s.DesiredReplicas
+	if wanted == replicas {
+		return
+	}
+	scale.Spec.Replicas = wanted
+	body, err := json.Marshal(scale)
+	if err == nil {
+		err = c.call(ctx, client.Request{Method: http.MethodPut, Path: path, Body: body}, scale)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("unable to get metrics from resource metrics API: %w", err)
+		c.events.Warning(h, "FailedRescale", "New size: %d; reason: %s; error: %v", wanted, s.why, err)
+		s.condition(autoscalingv2.AbleToScale, false, "FailedUpdateScale", "the HPA controller was unable to update the target scale: %v", err)
+		return
 	}
+	m.scaled = append(within(m.scaled, longest, now), change{wanted - replicas, now})
+	slog.Info("autoscaling", "autoscaler", control.Key(h), "from", replicas, "to", wanted, "reason", s.why)
+	c.events.Normal(h, "SuccessfulRescale", "New size: %d; reason: %s", wanted, s.why)
+	s.condition(autoscalingv2.AbleToScale, true, "SucceededRescale", "the HPA controller was able to update the target scale to %d", wanted)
+	s.LastScaleTime = &metav1.Time{Time: now.Truncate(time.Second)}
+}
+
+// sample asks which pods there are and how busy they are. Those of which nobody knows have no usage.
+func (c *Controller) sample(ctx context.Context, namespace, selector string, now time.Time) sample {
 	var list struct{ Items []api.Metrics }
-	if err := json.Unmarshal(answer, &list); err != nil {
-		return nil, fmt.Errorf("read the pods' metrics: %w", err)
+	parsed, err := labels.Parse(selector)
+	if err == nil {
+		err = c.call(ctx, client.Request{Method: http.MethodGet, Path: "/apis/metrics.k8s.io/v1beta1/namespaces/" + namespace + "/pods",
+			Query: url.Values{"labelSelector": {selector}}}, &list)
 	}
-	known := map[string]api.Metrics{}
+	if err != nil {
+		return sample{failure: fmt.Errorf("unable to get metrics from resource metrics API: %w", err), now: now}
+	}
+	known := sample{pods: c.pods.Selected(namespace, parsed), usage: map[string]api.Metrics{}, now: now}
 	for _, m := range list.Items {
-		known[m.Name] = m
+		known.usage[m.Name] = m
 	}
-	return known, nil
+	return known
+}
+
+// call asks the API server for what is no object of a kind.
+func (c *Controller) call(ctx context.Context, request client.Request, into any) error {
+	answer, _, err := c.client.Do(ctx, request)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(answer, into)
 }

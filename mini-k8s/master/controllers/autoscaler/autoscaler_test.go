@@ -122,7 +122,7 @@ func TestDeploymentGrowsWithItsLoadAndShrinksWithPatience(t *testing.T) {
 		time.Sleep(10 * time.Minute) // until the pods that were made have started long ago, too
 		expect(t, bench, 6)
 		events := mastertest.Events(t, bench.Client, "web")
-		if text := fmt.Sprint(events); !strings.Contains(text, "SuccessfulRescale") || !strings.Contains(text, "cpu resource utilization (percentage of request) above target") {
+		if text := fmt.Sprint(events); !strings.Contains(text, "SuccessfulRescale") || !strings.Contains(text, "cpu resource above target") {
 			t.Errorf("events: %s", text)
 		}
 		l.Store(50)

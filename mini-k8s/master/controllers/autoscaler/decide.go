@@ -1,10 +1,13 @@
 package autoscaler
 
-// From what the metrics recommend to what is done. All here is pure but for the memory that it is given.
+// From what the metrics recommend to what is done: it is held back by the stabilization window, and by how much may change in
+// how much time (KEP-853). All here is pure but for the memory that it is given.
 
 import (
 	"fmt"
-	"strings"
+	"math"
+	"slices"
+	"time"
 
 	"workshop/mini-k8s/api"
 
@@ -14,38 +17,36 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// decide returns how many replicas the target is to have now, and writes down in the status why.
+type behavior = autoscalingv2.HorizontalPodAutoscalerBehavior
+
+// decide writes down in the status how many replicas the target is to have now, and why.
 //
 //  1. A target of 0 replicas is left alone: somebody has switched it off.
 //  2. Outside of minReplicas and maxReplicas it comes back between them, whatever the metrics say.
 //  3. Of what the metrics recommend the most counts. If one of them fails, the others can make it grow only.
 //  4. Then the memory of the last minutes and the behavior that is asked for hold it back.
-func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32, known sample, m *memory) int32 {
+func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32, known sample, m *memory) {
 	least, most := ptr.Deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas
 	s.CurrentReplicas, s.DesiredReplicas = replicas, replicas
 	s.condition(autoscalingv2.AbleToScale, true, "SucceededGetScale", "the HPA controller was able to get the target's current scale")
 	switch {
 	case replicas == 0:
 		s.condition(autoscalingv2.ScalingActive, false, "ScalingDisabled", "scaling is disabled since the replica count of the target is zero")
-		s.DesiredReplicas = 0
-		return 0
+		return
 	case replicas > most:
 		s.why, s.DesiredReplicas = "Current number of replicas above Spec.MaxReplicas", most
-		return most
+		return
 	case replicas < least:
 		s.why, s.DesiredReplicas = "Current number of replicas below Spec.MinReplicas", least
-		return least
+		return
 	}
-	rules := h.Spec.Behavior.DeepCopy()
-	if rules == nil {
-		rules = &autoscalingv2.HorizontalPodAutoscalerBehavior{}
-	}
-	api.DefaultScaling(rules)
-	wanted, ok := s.consult(h, rules, replicas, known)
+	rules := ptr.Deref(h.Spec.Behavior.DeepCopy(), behavior{})
+	api.DefaultScaling(&rules)
+	wanted, ok := s.consult(h, &rules, replicas, known)
 	if !ok {
-		return replicas
+		return
 	}
-	calm := m.stabilize(rules, replicas, wanted, known.now)
+	calm := m.stabilize(&rules, replicas, wanted, known.now)
 	switch {
 	case calm > wanted:
 		s.condition(autoscalingv2.AbleToScale, true, "ScaleDownStabilized",
@@ -56,15 +57,13 @@ func decide(h *autoscalingv2.HorizontalPodAutoscaler, s *status, replicas int32,
 	default:
 		s.condition(autoscalingv2.AbleToScale, true, "ReadyForNewScale", "recommended size matches current size")
 	}
-	s.DesiredReplicas = s.limit(m.pace(rules, replicas, calm, known.now), calm, least, most)
-	return s.DesiredReplicas
+	s.DesiredReplicas = s.limit(m.pace(&rules, replicas, calm, known.now), calm, least, most)
 }
 
 // consult asks all metrics. It is not ok if they cannot tell.
-func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autoscalingv2.HorizontalPodAutoscalerBehavior, replicas int32, known sample) (
-	wanted int32, ok bool) {
+func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *behavior, replicas int32, known sample) (wanted int32, ok bool) {
 	s.CurrentMetrics = nil
-	var names, above []string
+	best := "" // the metric that wants the most
 	for _, spec := range h.Spec.Metrics {
 		metric := spec.Resource
 		if metric == nil {
@@ -72,33 +71,26 @@ func (s *status) consult(h *autoscalingv2.HorizontalPodAutoscaler, rules *autosc
 		}
 		n, value, err := recommend(replicas, metric, known, toleranceOf(rules.ScaleUp), toleranceOf(rules.ScaleDown))
 		if err != nil {
-			s.failure, s.failureReason = fmt.Errorf("failed to get %s utilization: %w", metric.Name, err), "FailedGetResourceMetric"
+			s.failure = fmt.Errorf("failed to get %s utilization: %w", metric.Name, err)
 			continue
 		}
 		s.CurrentMetrics = append(s.CurrentMetrics, autoscalingv2.MetricStatus{Type: spec.Type,
 			Resource: &autoscalingv2.ResourceMetricStatus{Name: metric.Name, Current: value}})
-		if names = append(names, nameOf(metric)); n > replicas {
-			above = append(above, nameOf(metric))
+		if best == "" || n > wanted {
+			wanted, best = n, string(metric.Name)+" resource"
 		}
-		wanted = max(wanted, n)
 	}
 	if s.failure != nil && wanted <= replicas {
-		s.condition(autoscalingv2.ScalingActive, false, s.failureReason, "the HPA was unable to compute the replica count: %v", s.failure)
+		s.condition(autoscalingv2.ScalingActive, false, failedMetric, "the HPA was unable to compute the replica count: %v", s.failure)
 		return 0, false
 	}
-	s.condition(autoscalingv2.ScalingActive, true, "ValidMetricFound", "the HPA was able to successfully calculate a replica count from %s", strings.Join(names, ", "))
+	s.condition(autoscalingv2.ScalingActive, true, "ValidMetricFound",
+		"the HPA was able to successfully calculate a replica count from %s", best)
 	s.why = "All metrics below target"
-	if len(above) > 0 {
-		s.why = strings.Join(above, ", ") + " above target"
+	if wanted > replicas {
+		s.why = best + " above target"
 	}
 	return wanted, true
-}
-
-func nameOf(metric *autoscalingv2.ResourceMetricSource) string {
-	if metric.Target.AverageUtilization != nil {
-		return fmt.Sprintf("%s resource utilization (percentage of request)", metric.Name)
-	}
-	return fmt.Sprintf("%s resource", metric.Name)
 }
 
 func toleranceOf(rules *autoscalingv2.HPAScalingRules) float64 {
@@ -117,9 +109,11 @@ func (s *status) limit(paced, wanted, least, most int32) int32 {
 	case wanted < least && bounded == least:
 		s.condition(autoscalingv2.ScalingLimited, true, "TooFewReplicas", "the desired replica count is less than the minimum replica count")
 	case paced < wanted:
-		s.condition(autoscalingv2.ScalingLimited, true, "ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate")
+		s.condition(autoscalingv2.ScalingLimited, true, "ScaleUpLimit",
+			"the desired replica count is increasing faster than the maximum scale rate")
 	case paced > wanted:
-		s.condition(autoscalingv2.ScalingLimited, true, "ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate")
+		s.condition(autoscalingv2.ScalingLimited, true, "ScaleDownLimit",
+			"the desired replica count is decreasing faster than the maximum scale rate")
 	default:
 		s.condition(autoscalingv2.ScalingLimited, false, "DesiredWithinRange", "the desired count is within the acceptable range")
 	}
@@ -129,17 +123,11 @@ func (s *status) limit(paced, wanted, least, most int32) int32 {
 // status is what will be reported of an autoscaler.
 type status struct {
 	autoscalingv2.HorizontalPodAutoscalerStatus
-	why           string // the target gets another size
-	failure       error  // of a metric
-	failureReason string
+	why     string // the target gets another size
+	failure error  // of a metric
 }
 
-// statusFor returns the status so far, to be changed.
-func statusFor(h *autoscalingv2.HorizontalPodAutoscaler) *status {
-	s := &status{HorizontalPodAutoscalerStatus: *h.Status.DeepCopy()}
-	s.ObservedGeneration = &h.Generation
-	return s
-}
+const failedMetric = "FailedGetResourceMetric"
 
 // condition replaces the one of its type. Its transition time stays if its status does.
 func (s *status) condition(kind autoscalingv2.HorizontalPodAutoscalerConditionType, holds bool, reason, format string, args ...any) {
@@ -148,14 +136,80 @@ func (s *status) condition(kind autoscalingv2.HorizontalPodAutoscalerConditionTy
 	if holds {
 		c.Status = corev1.ConditionTrue
 	}
-	for i, old := range s.Conditions {
-		if old.Type == kind {
-			if old.Status == c.Status {
-				c.LastTransitionTime = old.LastTransitionTime
-			}
-			s.Conditions[i] = c
-			return
-		}
+	i := slices.IndexFunc(s.Conditions, func(old autoscalingv2.HorizontalPodAutoscalerCondition) bool { return old.Type == kind })
+	if i < 0 {
+		s.Conditions = append(s.Conditions, c)
+		return
 	}
-	s.Conditions = append(s.Conditions, c)
+	if s.Conditions[i].Status == c.Status {
+		c.LastTransitionTime = s.Conditions[i].LastTransitionTime
+	}
+	s.Conditions[i] = c
+}
+
+// memory is what a controller knows of the last minutes of an autoscaler. It can be lost: the next one begins with the
+// replicas that there are as its first recommendation.
+type memory struct {
+	recommended []change // absolute, however far from what was then
+	scaled      []change // by how many the target has grown or shrunk
+}
+
+type change struct {
+	by int32
+	at time.Time
+}
+
+// longest is for how many seconds anything is remembered: no window and no period is longer (the API server sees to that).
+const longest = 3600
+
+// within returns the changes of the last seconds.
+func within(changes []change, seconds int32, now time.Time) []change {
+	since := now.Add(-time.Duration(seconds) * time.Second)
+	return slices.DeleteFunc(slices.Clone(changes), func(c change) bool { return !c.at.After(since) })
+}
+
+// stabilize returns the recommendation that counts: the lowest of the window in which growing is not sure yet, the highest
+// of that for shrinking, and no change between the two.
+func (m *memory) stabilize(rules *behavior, replicas, wanted int32, now time.Time) int32 {
+	if len(m.recommended) == 0 {
+		m.recommended = []change{{replicas, now}}
+	}
+	low, high := wanted, wanted
+	for _, r := range within(m.recommended, *rules.ScaleUp.StabilizationWindowSeconds, now) {
+		low = min(low, r.by)
+	}
+	for _, r := range within(m.recommended, *rules.ScaleDown.StabilizationWindowSeconds, now) {
+		high = max(high, r.by)
+	}
+	m.recommended = append(within(m.recommended, longest, now), change{wanted, now})
+	return min(max(replicas, low), high)
+}
+
+// pace returns how far the target may go towards what is wanted now, by the policies: each allows so many pods, or so much
+// of what there was, in its period, of which a part may be used up already.
+func (m *memory) pace(rules *behavior, replicas, wanted int32, now time.Time) int32 {
+	direction, sign := rules.ScaleUp, int32(1)
+	if wanted < replicas {
+		direction, sign = rules.ScaleDown, -1
+	}
+	if wanted == replicas || *direction.SelectPolicy == autoscalingv2.DisabledPolicySelect {
+		return replicas
+	}
+	var allowed []int32
+	for _, policy := range direction.Policies {
+		used := int32(0)
+		for _, c := range within(m.scaled, policy.PeriodSeconds, now) {
+			used += c.by
+		}
+		size := float64(policy.Value)
+		if policy.Type == autoscalingv2.PercentScalingPolicy {
+			size = math.Ceil(float64(replicas-used) * size / 100)
+		}
+		allowed = append(allowed, int32(min(size, math.MaxInt32/2))-sign*used)
+	}
+	furthest := slices.Max(allowed)
+	if *direction.SelectPolicy == autoscalingv2.MinChangePolicySelect {
+		furthest = slices.Min(allowed)
+	}
+	return replicas + sign*max(0, min(furthest, sign*(wanted-replicas)))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"workshop/mini-k8s/api"
@@ -13,6 +14,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 )
 
 const (
@@ -36,59 +38,56 @@ type sample struct {
 //
 // The ratio of how busy pods are to how busy they are to be, times the pods that there are: that is the formula. Pods that
 // do not tell count for what speaks against the change; if it turns round with them, there is none.
-func recommend(replicas int32, metric *autoscalingv2.ResourceMetricSource, s sample, up, down float64) (int32, autoscalingv2.MetricValueStatus, error) {
+func recommend(replicas int32, metric *autoscalingv2.ResourceMetricSource, s sample, up, down float64) (
+	wanted int32, value autoscalingv2.MetricValueStatus, err error) {
 	if s.failure != nil {
-		return 0, autoscalingv2.MetricValueStatus{}, s.failure
+		return 0, value, s.failure
 	}
 	var known, silent, young share
 	for _, pod := range s.pods {
 		if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodFailed {
 			continue
 		}
-		wanted, request, err := wantedOf(pod, metric)
+		wanted, err := wantedOf(pod, metric)
 		if err != nil {
-			return 0, autoscalingv2.MetricValueStatus{}, err
+			return 0, value, err
 		}
 		usage, told := s.usageOf(pod, metric.Name)
 		switch {
 		case pod.Status.Phase == corev1.PodPending || metric.Name == corev1.ResourceCPU && told && s.starting(pod):
-			young.add(0, wanted, request)
+			young = young.plus(share{1, 0, wanted})
 		case !told:
-			silent.add(max(request, wanted), wanted, request)
+			silent = silent.plus(share{1, 0, wanted})
 		default:
-			known.add(usage, wanted, request)
+			known = known.plus(share{1, usage, wanted})
 		}
 	}
 	if known.count == 0 {
-		return 0, autoscalingv2.MetricValueStatus{}, errors.New("did not receive metrics for targeted pods (pods might be unready)")
+		return 0, value, errors.New("did not receive metrics for targeted pods (pods might be unready)")
 	}
-	value := known.value(metric)
 	ratio, all := known.ratio(), known
-	within := func(ratio float64) bool { return ratio <= 1+up && ratio >= 1-down }
 	if ratio < 1 {
-		all = all.plus(silent) // as busy as they could be
+		silent.usage = silent.wanted * max(1, 100/float64(ptr.Deref(metric.Target.AverageUtilization, 100))) // all that they ask for
+		all = all.plus(silent)
 	} else if ratio > 1 {
-		silent.usage = 0
 		all = all.plus(silent).plus(young) // idle
 	}
 	after := all.ratio()
-	if within(ratio) || within(after) || (ratio < 1) != (after < 1) {
-		return replicas, value, nil
+	wanted = int32(min(math.Ceil(after*all.count-1e-9), math.MaxInt32)) // 3.0000000000000004 is 3
+	tolerated := func(ratio float64) bool { return ratio <= 1+up && ratio >= 1-down }
+	// It turns round with those who do not tell, or some replicas have no pods yet, or some pods are too many already.
+	turned := (ratio < 1) != (after < 1) || (after < 1) != (wanted < replicas)
+	if tolerated(ratio) || tolerated(after) || turned {
+		wanted = replicas
 	}
-	wanted := int32(min(math.Ceil(after*all.count-1e-9), math.MaxInt32)) // 3.0000000000000004 is 3
-	if (after < 1) != (wanted < replicas) {
-		return replicas, value, nil // some of the replicas have no pods yet, or some pods are too many already
-	}
-	return wanted, value, nil
+	return wanted, known.value(metric), nil
 }
 
-// share is what some of the pods use, in thousandths of the metric's unit.
-type share struct{ count, usage, wanted, requests float64 }
-
-func (s *share) add(usage, wanted, request float64) { *s = s.plus(share{1, usage, wanted, request}) }
+// share is what some of the pods use and are to use, in thousandths of the metric's unit.
+type share struct{ count, usage, wanted float64 }
 
 func (s share) plus(o share) share {
-	return share{s.count + o.count, s.usage + o.usage, s.wanted + o.wanted, s.requests + o.requests}
+	return share{s.count + o.count, s.usage + o.usage, s.wanted + o.wanted}
 }
 
 func (s share) ratio() float64 { return s.usage / s.wanted }
@@ -99,26 +98,25 @@ func (s share) value(metric *autoscalingv2.ResourceMetricSource) (value autoscal
 	if metric.Name == corev1.ResourceMemory {
 		value.AverageValue = resource.NewQuantity(int64(s.usage/s.count/1000), resource.BinarySI)
 	}
-	if metric.Target.AverageUtilization != nil {
-		utilization := int32(s.usage / s.requests * 100)
-		value.AverageUtilization = &utilization
+	if percent := metric.Target.AverageUtilization; percent != nil {
+		value.AverageUtilization = ptr.To(int32(s.usage * float64(*percent) / s.wanted))
 	}
 	return value
 }
 
-// wantedOf returns how much a pod is to use, which may be a part of what it asks for, and what it asks for.
-func wantedOf(pod *corev1.Pod, metric *autoscalingv2.ResourceMetricSource) (wanted, request float64, err error) {
+// wantedOf returns how much a pod is to use, which may be a part of what it asks for.
+func wantedOf(pod *corev1.Pod, metric *autoscalingv2.ResourceMetricSource) (wanted float64, err error) {
 	if value := metric.Target.AverageValue; value != nil {
-		return float64(value.MilliValue()), 0, nil
+		return float64(value.MilliValue()), nil
 	}
 	for _, c := range pod.Spec.Containers {
 		asked, ok := c.Resources.Requests[metric.Name]
 		if !ok {
-			return 0, 0, fmt.Errorf("missing request for %s in container %s of Pod %s", metric.Name, c.Name, pod.Name)
+			return 0, fmt.Errorf("missing request for %s in container %s of Pod %s", metric.Name, c.Name, pod.Name)
 		}
-		request += float64(asked.MilliValue())
+		wanted += float64(asked.MilliValue()) * float64(*metric.Target.AverageUtilization) / 100
 	}
-	return request * float64(*metric.Target.AverageUtilization) / 100, request, nil
+	return wanted, nil
 }
 
 func (s sample) usageOf(pod *corev1.Pod, name corev1.ResourceName) (usage float64, told bool) {
@@ -132,20 +130,15 @@ func (s sample) usageOf(pod *corev1.Pod, name corev1.ResourceName) (usage float6
 
 // starting reports whether a pod's CPU is that of its start, which passes.
 func (s sample) starting(pod *corev1.Pod) bool {
-	if pod.Status.StartTime == nil {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
+	if i < 0 || pod.Status.StartTime == nil {
 		return true
 	}
-	started := pod.Status.StartTime.Time
-	since, ready := api.PodReadySince(pod)
+	condition, started := pod.Status.Conditions[i], pod.Status.StartTime.Time
+	ready, since := condition.Status == corev1.ConditionTrue, condition.LastTransitionTime.Time
 	if s.now.Sub(started) < startUp {
 		metrics := s.usage[pod.Name]
 		return !ready || metrics.Timestamp.Add(-metrics.Window.Duration).Before(since)
 	}
-	lost := started // when it was ready for the last time
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady && !ready {
-			lost = c.LastTransitionTime.Time
-		}
-	}
-	return !ready && lost.Sub(started) < settling
+	return !ready && since.Sub(started) < settling
 }

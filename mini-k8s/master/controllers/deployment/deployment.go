@@ -8,7 +8,8 @@
 //  2. The ReplicaSet of a template has the template's hash in its name: however often it is looked for, there is one.
 //  3. A look at a Deployment that is as it should be writes nothing.
 //
-// In Kubernetes: pkg/controller/deployment.
+// In Kubernetes: pkg/controller/deployment, which counts the pods itself to see that none of an old version is left; here
+// the ReplicaSets tell how many are still stopping (KEP-3973).
 package deployment
 
 import (
@@ -16,13 +17,12 @@ import (
 	"fmt"
 	"log/slog"
 
-	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/control"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 const workers = 4
@@ -34,19 +34,16 @@ type Controller struct {
 	*control.Loop
 	deployments *control.Objects[*appsv1.Deployment]
 	sets        *control.Objects[*appsv1.ReplicaSet]
-	pods        *control.Objects[*corev1.Pod]
 	events      *control.Events
 }
 
 // New returns a controller that does nothing until Run.
 func New(deps control.Deps) *Controller {
 	deps = deps.As("deployment-controller")
-	c := &Controller{deployments: control.Of[*appsv1.Deployment](deps), sets: control.Of[*appsv1.ReplicaSet](deps),
-		pods: control.Of[*corev1.Pod](deps), events: deps.Events}
+	c := &Controller{deployments: control.Of[*appsv1.Deployment](deps), sets: control.Of[*appsv1.ReplicaSet](deps), events: deps.Events}
 	c.Loop = control.NewLoop(deps, workers, c.reconcile)
 	control.Watch(c.Loop, c.deployments, control.Itself)
 	control.Watch(c.Loop, c.sets, deploymentOf)
-	control.Watch(c.Loop, c.pods, c.waitingFor)
 	return c
 }
 
@@ -57,33 +54,14 @@ func deploymentOf(rs *appsv1.ReplicaSet) []string {
 	return nil
 }
 
-// waitingFor returns the Deployment that a pod is of if it may be waiting until the pod is gone. Else it hears of its
-// pods by the status of their ReplicaSets.
-func (c *Controller) waitingFor(pod *corev1.Pod) []string {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil {
-		return nil
-	}
-	rs, ok := c.sets.Get(control.JoinKey(pod.Namespace, owner.Name))
-	if !ok {
-		return nil
-	}
-	for _, key := range deploymentOf(rs) {
-		if d, ok := c.deployments.Get(key); ok && d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-			return []string{key}
-		}
-	}
-	return nil
-}
-
-// reconcile brings one Deployment a step nearer to what it asks for. The ReplicaSets' progress brings us back for
-// the next step.
+// reconcile brings one Deployment a step nearer to what it asks for. Of its pods it knows what the ReplicaSets' status tells;
+// their progress brings us back for the next step.
 func (c *Controller) reconcile(ctx context.Context, key string) error {
 	d, ok := c.deployments.Get(key)
 	if !ok || d.DeletionTimestamp != nil {
 		return nil // its ReplicaSets are the garbage collector's
 	}
-	sets := c.sets.Controlled(d.UID)
+	sets := oldestFirst(c.sets.Controlled(d.UID))
 	current, old := split(d, sets)
 	if current == nil && !d.Spec.Paused {
 		return c.createSet(ctx, d, old)
@@ -94,7 +72,7 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 			return err
 		}
 	}
-	for _, step := range plan(d, current, old, c.left(old)) {
+	for _, step := range plan(d, current, old) {
 		if err := c.scale(ctx, d, step.set, step.replicas); err != nil {
 			return err
 		}
@@ -102,83 +80,51 @@ func (c *Controller) reconcile(ctx context.Context, key string) error {
 	if err := c.dropHistory(ctx, d, old); err != nil {
 		return err
 	}
-	again, err := c.updateStatus(ctx, d, current, sets)
-	if again > 0 {
-		c.AddAfter(key, again)
-	}
+	_, err := c.deployments.ChangeStatus(ctx, d, func(d *appsv1.Deployment) { c.setStatus(d, current, sets) })
 	return err
 }
 
-// left returns how many pods of these versions are not wholly gone, be they stopping, or may yet come.
-func (c *Controller) left(sets []*appsv1.ReplicaSet) int {
-	left := 0
-	for _, rs := range sets {
-		if unseen(rs) {
-			left++ // whoever makes its pods may not know yet that it shall have none
-		}
-		for _, pod := range c.pods.Controlled(rs.UID) {
-			if !api.PodFinished(pod) {
-				left++
-			}
-		}
-	}
-	return left
-}
-
-// createSet makes the ReplicaSet of the Deployment's template, with as many replicas as there is room for.
+// createSet makes the ReplicaSet of the Deployment's template, with as many replicas as there is room for. If its name is
+// taken, the template's hash is that of another one: then a collision is counted, which goes into the next hash.
 func (c *Controller) createSet(ctx context.Context, d *appsv1.Deployment, old []*appsv1.ReplicaSet) error {
 	rs := newSet(d, nextRevision(old))
-	for _, step := range plan(d, rs, old, c.left(old)) {
+	for _, step := range plan(d, rs, old) {
 		if step.set == rs {
 			rs.Spec.Replicas = &step.replicas
 		}
 	}
 	_, err := c.sets.Create(ctx, rs)
 	if apierrors.IsAlreadyExists(err) {
-		return c.nameTaken(ctx, d, rs.Name, err)
+		_, err = c.deployments.ChangeStatus(ctx, d, func(d *appsv1.Deployment) {
+			d.Status.CollisionCount = ptr.To(ptr.Deref(d.Status.CollisionCount, 0) + 1)
+		})
+		return err
 	}
 	if err != nil {
 		c.events.Warning(d, "ReplicaSetCreateError", "Failed to create new replica set %q: %v", rs.Name, err)
 		return err
 	}
-	slog.Info("new version", "deployment", control.Key(d), "replicaset", rs.Name, "replicas", *rs.Spec.Replicas)
-	c.events.Normal(d, "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.Name, *rs.Spec.Replicas)
+	c.tell(d, rs, 0, *rs.Spec.Replicas)
 	return nil
-}
-
-// nameTaken counts a collision if the template's hash is that of another ReplicaSet; the count goes into the next hash.
-// If the ReplicaSet is the one that was to be made, and the cache does not show it yet, we come again.
-func (c *Controller) nameTaken(ctx context.Context, d *appsv1.Deployment, name string, failure error) error {
-	existing, err := c.sets.Resource.Get(ctx, d.Namespace, name)
-	if err != nil {
-		return fmt.Errorf("look whose replica set %s is: %w", name, err)
-	}
-	if metav1.IsControlledBy(existing, d) && sameTemplate(existing, d) {
-		return failure
-	}
-	_, err = c.deployments.ChangeStatus(ctx, d, func(d *appsv1.Deployment) {
-		if d.Status.CollisionCount == nil {
-			d.Status.CollisionCount = new(int32)
-		}
-		*d.Status.CollisionCount++
-	})
-	return err
 }
 
 // scale gives a ReplicaSet a size, and notes in it of which size the Deployment was then.
 func (c *Controller) scale(ctx context.Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet, replicas int32) error {
-	before, direction := *rs.Spec.Replicas, "up"
-	if replicas < before {
-		direction = "down"
-	}
 	_, err := c.sets.Change(ctx, rs, func(rs *appsv1.ReplicaSet) {
 		rs.Spec.Replicas = &replicas
 		metav1.SetMetaDataAnnotation(&rs.ObjectMeta, desiredAnnotation, fmt.Sprint(*d.Spec.Replicas))
 	})
-	if err != nil || replicas == before {
-		return err
+	if before := *rs.Spec.Replicas; err == nil && before != replicas {
+		c.tell(d, rs, before, replicas)
 	}
-	slog.Info("scaling", "deployment", control.Key(d), "replicaset", rs.Name, "from", before, "to", replicas)
-	c.events.Normal(d, "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", direction, rs.Name, before, replicas)
-	return nil
+	return err
+}
+
+func (c *Controller) tell(d *appsv1.Deployment, rs *appsv1.ReplicaSet, from, to int32) {
+	direction := "up"
+	if to < from {
+		direction = "down"
+	}
+	slog.Info("scaling", "deployment", control.Key(d), "replicaset", rs.Name, "from", from, "to", to)
+	c.events.Normal(d, "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", direction, rs.Name, from, to)
 }

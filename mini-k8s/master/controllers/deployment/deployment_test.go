@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -270,6 +271,36 @@ func TestRolloutThatDoesNotGetOnSaysSoAfterItsDeadline(t *testing.T) {
 	})
 }
 
+func TestPodsThatCannotBeMadeAreToldUntilThatIsOver(t *testing.T) {
+	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+		start(bench, nil)
+		mastertest.Create(t, bench.Client, rolling(2, "1", "0"))
+		expect(t, bench, "1:1=2")
+		var full atomic.Bool
+		full.Store(true)
+		bench.Wire.Intercept(func(r *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
+			if full.Load() && mastertest.Is(r, "POST", "/pods") {
+				return mastertest.Refusal(apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota"))), nil
+			}
+			return do()
+		})
+		image(t, bench, "hello:2")
+		d := expect(t, bench, "1:1=2 2:2=1")
+		if got := condition(d, appsv1.DeploymentReplicaFailure); got != "True FailedCreate" {
+			t.Errorf("failure: %q", got)
+		}
+		if got := condition(d, appsv1.DeploymentProgressing); got != "True ReplicaSetUpdated" {
+			t.Errorf("progressing: %s", got)
+		}
+		full.Store(false)
+		time.Sleep(time.Minute)
+		d = expect(t, bench, "1:1=0 2:2=2")
+		if got := condition(d, appsv1.DeploymentReplicaFailure); got != "" {
+			t.Errorf("failure that is over: %q", got)
+		}
+	})
+}
+
 func TestPodsCountWhenTheyHaveBeenReadyForLongEnough(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
 		start(bench, nil)
@@ -460,7 +491,7 @@ func TestHistoryTellsTheCauseOfEachChange(t *testing.T) {
 		tell := func(text string) {
 			t.Helper()
 			change(t, bench, func(d *appsv1.Deployment) {
-				d.Annotations[cause], d.Annotations[lastAppliedAnnotation] = text, "{}"
+				d.Annotations[cause], d.Annotations[corev1.LastAppliedConfigAnnotation] = text, "{}"
 			})
 			mastertest.Settle()
 		}
@@ -474,7 +505,7 @@ func TestHistoryTellsTheCauseOfEachChange(t *testing.T) {
 			if got, want := rs.Annotations[cause], []string{"first", "second"}[i]; got != want {
 				t.Errorf("revision %d: %q, want %q", i+1, got, want)
 			}
-			if _, ok := rs.Annotations[lastAppliedAnnotation]; ok {
+			if _, ok := rs.Annotations[corev1.LastAppliedConfigAnnotation]; ok {
 				t.Error("the last applied manifest was copied")
 			}
 		}

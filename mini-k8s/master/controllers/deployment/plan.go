@@ -1,13 +1,13 @@
 package deployment
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 )
 
 // step is one change of a ReplicaSet's size.
@@ -25,26 +25,31 @@ func resize(rs *appsv1.ReplicaSet, replicas int32) []step {
 }
 
 // plan returns what to change now, given what there is. current is the ReplicaSet of the Deployment's template,
-// nil if there is none; it need not be stored yet. left is how many pods of the old ones are not wholly gone.
-func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, left int) []step {
-	old = oldestFirst(old)
-	all := old[:len(old):len(old)]
+// nil if there is none; it need not be stored yet. The old ones begin with the oldest.
+func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
+	all := slices.Clone(old)
 	if current != nil {
 		all = append(all, current)
 	}
 	active := slices.DeleteFunc(slices.Clone(all), func(rs *appsv1.ReplicaSet) bool { return specReplicas(rs) == 0 })
-	recreates := d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
-	switch {
-	case len(active) > 1 && slices.ContainsFunc(old, resized(d)) && !recreates:
-		return share(d, active, room(d, all))
-	case (current == nil || d.Spec.Paused) && len(active) > 1: // stands still half-way
-		return nil
-	case current == nil || d.Spec.Paused:
-		return resizeLast(d, append(all, active...), room(d, all))
-	case recreates:
-		return planRecreate(d, current, old, left)
+	switch room := room(d, all); {
+	case len(active) > 1 && slices.ContainsFunc(old, resized(d)) && !recreates(d):
+		return share(d, active, room)
+	case current != nil && !d.Spec.Paused:
+		return roll(d, current, old, room)
+	case len(active) > 1 || len(all) == 0:
+		return nil // stands still half-way, or has nothing yet
+	default: // the one that has pods, or else the newest, follows the Deployment's size
+		last := all[len(all)-1]
+		if len(active) > 0 {
+			last = active[0]
+		}
+		return resize(last, min(*d.Spec.Replicas, specReplicas(last)+room))
 	}
-	return planRolling(d, current, old)
+}
+
+func recreates(d *appsv1.Deployment) bool {
+	return d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
 }
 
 // resized returns whether a version that has pods was last given them when the Deployment was to have another size.
@@ -61,41 +66,23 @@ func resized(d *appsv1.Deployment) func(*appsv1.ReplicaSet) bool {
 // Growth that there is no room for yet waits.
 func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet, room int32) (steps []step) {
 	surge, _ := limits(d)
-	if *d.Spec.Replicas == 0 {
-		surge = 0
-	}
-	total := sum(active, specReplicas)
-	left := *d.Spec.Replicas + surge - total
-	if left > room {
+	most, total := *d.Spec.Replicas+surge, sum(active, specReplicas)
+	if most-total > room {
 		return nil
 	}
-	excess := max(0, -left)
+	excess := max(0, total-most)
 	for _, rs := range active {
 		gone := take(&excess, idle(rs))
 		steps = append(steps, step{rs, specReplicas(rs) - gone})
-		total, left = total-gone, left+gone
+		total -= gone
 	}
-	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.replicas, b.replicas) })
-	change := float64(left)
+	before, after := int32(0), int32(0) // of this version and those ahead: their sums are rounded, so that nothing is left over
 	for i := range steps {
-		part := int32(math.Round(change * float64(steps[i].replicas) / float64(max(1, total))))
-		part = max(min(part, max(0, left)), min(0, left)) // what rounding has added is not there any more
-		if i == len(steps)-1 {
-			part = left
-		}
-		left -= part
-		steps[i].replicas += part
+		before += steps[i].replicas
+		reached := int32(math.Round(float64(before) * float64(most) / float64(max(1, total))))
+		steps[i].replicas, after = reached-after, reached
 	}
 	return steps
-}
-
-// resizeLast lets the last of the ReplicaSets follow the Deployment's size.
-func resizeLast(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, room int32) []step {
-	if len(sets) == 0 {
-		return nil
-	}
-	last := sets[len(sets)-1]
-	return resize(last, min(*d.Spec.Replicas, specReplicas(last)+room))
 }
 
 // room returns by how many the ReplicaSets may grow. What one was told to remove is there until it says that it is not;
@@ -116,20 +103,26 @@ func room(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) int32 {
 // unseen reports whether a ReplicaSet's status is older than its size.
 func unseen(rs *appsv1.ReplicaSet) bool { return rs.Status.ObservedGeneration < rs.Generation }
 
-// planRolling decides on one step of a rolling update.
+// roll decides on one step of an update.
 //  1. The new ReplicaSet grows, as far as all together are not more than replicas + maxSurge, or shrinks to replicas.
 //  2. Of the old pods as many may go as leave replicas - maxUnavailable for sure: pods of the new version that are
 //     asked for but not available yet do not count.
 //  3. First those go that do not serve anyway, of the oldest version first.
 //  4. Then available ones, of the oldest version first, as far as enough available ones of all versions are left.
-func planRolling(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) []step {
+//
+// Where all is recreated, all old ones may go, and the new version grows when the last of them is wholly gone.
+func roll(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, room int32) []step {
 	_, unavailable := limits(d)
 	wanted, size := *d.Spec.Replicas, specReplicas(current)
-	total := size + sum(old, specReplicas)
-	steps := resize(current, min(wanted, size+room(d, append(old[:len(old):len(old)], current))))
-
 	least := wanted - unavailable
-	budget := total - least - (size - available(current))
+	if recreates(d) {
+		least = 0
+		if slices.ContainsFunc(old, hasPods) {
+			room = 0
+		}
+	}
+	steps := resize(current, min(wanted, size+room))
+	budget := sum(old, specReplicas) + available(current) - least
 	sizes := map[*appsv1.ReplicaSet]int32{}
 	for _, rs := range old {
 		sizes[rs] = specReplicas(rs) - take(&budget, idle(rs))
@@ -149,32 +142,23 @@ func take(budget *int32, count int32) int32 {
 	return count
 }
 
-// planRecreate takes all old pods away, and begins with the new ones when the last is gone.
-func planRecreate(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, left int) []step {
-	var steps []step
-	for _, rs := range old {
-		steps = append(steps, resize(rs, 0)...)
-	}
-	if len(steps) == 0 && left == 0 {
-		return resize(current, *d.Spec.Replicas)
-	}
-	return steps
+// hasPods reports whether a ReplicaSet has pods, be they stopping, or may yet get some: whoever makes them may not know its size.
+func hasPods(rs *appsv1.ReplicaSet) bool {
+	return unseen(rs) || rs.Status.Replicas+ptr.Deref(rs.Status.TerminatingReplicas, 0) > 0
 }
 
 // limits returns maxSurge and maxUnavailable in pods: a surge is rounded up, what may be missing down. Both 0 would
-// never move, so then one pod may be missing. Only a rolling update has them.
+// never move, so then one pod may be missing. Only a rolling update of some pods has them.
 func limits(d *appsv1.Deployment) (surge, unavailable int32) {
-	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+	rolling, wanted := d.Spec.Strategy.RollingUpdate, *d.Spec.Replicas
+	if rolling == nil || wanted == 0 {
 		return 0, 0
 	}
-	if rolling := d.Spec.Strategy.RollingUpdate; rolling != nil {
-		surge = scaled(rolling.MaxSurge, *d.Spec.Replicas, true)
-		unavailable = scaled(rolling.MaxUnavailable, *d.Spec.Replicas, false)
-	}
+	surge, unavailable = scaled(rolling.MaxSurge, wanted, true), scaled(rolling.MaxUnavailable, wanted, false)
 	if surge == 0 && unavailable == 0 {
 		unavailable = 1
 	}
-	return surge, min(unavailable, *d.Spec.Replicas)
+	return surge, min(unavailable, wanted)
 }
 
 func scaled(value *intstr.IntOrString, of int32, up bool) int32 {

@@ -54,6 +54,12 @@ func of(size int32, rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
 	return rs
 }
 
+// stopping gives a ReplicaSet pods that are told to stop and not gone.
+func stopping(pods int32, rs *appsv1.ReplicaSet) *appsv1.ReplicaSet {
+	rs.Status.TerminatingReplicas = &pods
+	return rs
+}
+
 func TestPlanGoesAsFarAsItsLimitsLetIt(t *testing.T) {
 	sets := func(s ...*appsv1.ReplicaSet) []*appsv1.ReplicaSet { return s }
 	for _, row := range []struct {
@@ -61,49 +67,49 @@ func TestPlanGoesAsFarAsItsLimitsLetIt(t *testing.T) {
 		d       *appsv1.Deployment
 		current *appsv1.ReplicaSet
 		old     []*appsv1.ReplicaSet
-		left    int
 		want    string // "set=size", in the order in which they are done
 	}{
-		{"the first version begins whole", rolling(3, "25%", "25%"), set("new", 1, 0, 0), nil, 0, "new=3"},
-		{"as it should be", rolling(3, "25%", "25%"), set("new", 1, 3, 3), sets(set("old", 0, 0, 0)), 0, ""},
-		{"scaled up", rolling(5, "25%", "25%"), set("new", 1, 3, 3), nil, 0, "new=5"},
-		{"scaled down", rolling(2, "25%", "25%"), set("new", 1, 3, 3), nil, 0, "new=2"},
-		{"scaled to nothing", rolling(0, "25%", "25%"), set("new", 1, 3, 3), sets(set("old", 0, 2, 2)), 0, "new=0 old=0"},
-		{"surge alone: first one more", rolling(3, "1", "0"), set("new", 2, 0, 0), sets(set("old", 1, 3, 3)), 0, "new=1"},
-		{"surge alone: not one less before it is available", rolling(3, "1", "0"), set("new", 2, 1, 0), sets(set("old", 1, 3, 3)), 0, ""},
-		{"surge alone: then one less", rolling(3, "1", "0"), set("new", 2, 1, 1), sets(set("old", 1, 3, 3)), 0, "old=2"},
-		{"unavailable alone: first one less", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(set("old", 1, 3, 3)), 0, "old=2"},
-		{"unavailable alone: then one more", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(set("old", 1, 2, 2)), 0, "new=1"},
-		{"both at once", rolling(10, "3", "2"), set("new", 2, 0, 0), sets(set("old", 1, 10, 10)), 0, "new=3 old=8"},
-		{"old pods that do not serve go first, though they are newer", rolling(4, "0", "1"), set("new", 3, 0, 0), sets(set("older", 1, 2, 2), set("broken", 2, 2, 0)), 0, "broken=1"},
-		{"of old ones that serve the oldest goes first", rolling(4, "0", "1"), set("new", 3, 0, 0), sets(set("older", 1, 2, 2), set("newer", 2, 2, 2)), 0, "older=1"},
-		{"a new version that never gets available stops there", rolling(4, "1", "1"), set("new", 2, 2, 0), sets(set("old", 1, 3, 3)), 0, ""},
-		{"old pods that do not serve stay while new ones do not either", rolling(4, "1", "0"), set("new", 2, 1, 0), sets(set("old", 1, 4, 0)), 0, ""},
-		{"the last step", rolling(3, "1", "0"), set("new", 2, 3, 3), sets(set("old", 1, 1, 1)), 0, "old=0"},
-		{"status that has not followed a scale-down", rolling(3, "1", "0"), set("new", 2, 2, 2), sets(set("old", 1, 1, 3)), 0, "new=3"},
-		{"recreate: the old ones first", recreate(3), set("new", 2, 0, 0), sets(set("old", 1, 3, 3)), 3, "old=0"},
-		{"recreate: until the last is wholly gone", recreate(3), set("new", 2, 0, 0), sets(set("old", 1, 0, 0)), 1, ""},
-		{"recreate: then all new ones", recreate(3), set("new", 2, 0, 0), sets(set("old", 1, 0, 0)), 0, "new=3"},
-		{"paused half-way: the pod on top stays", paused(rolling(3, "1", "0")), set("new", 2, 1, 0), sets(set("old", 1, 3, 3)), 0, ""},
-		{"paused before the new version was made", paused(rolling(3, "1", "0")), nil, sets(set("old", 1, 3, 3)), 0, ""},
-		{"paused, scaled up", paused(rolling(5, "1", "0")), nil, sets(set("old", 1, 3, 3)), 0, "old=5"},
-		{"paused half-way, scaled down", paused(rolling(2, "1", "0")), set("new", 2, 1, 0), sets(of(3, set("old", 1, 3, 3))), 0, "new=0 old=3"},
-		{"half-way, scaled up: both versions grow", rolling(15, "3", "2"), set("new", 2, 5, 0), sets(of(10, set("old", 1, 8, 8))), 0, "new=7 old=11"},
-		{"half-way, scaled down: both shrink", rolling(5, "3", "2"), set("new", 2, 5, 5), sets(of(10, set("old", 1, 8, 8))), 0, "new=3 old=5"},
-		{"half-way, scaled: what has no pods stays so", rolling(20, "0", "2"), set("new", 3, 4, 0), sets(of(10, set("older", 1, 0, 0)), of(10, set("old", 2, 6, 6))), 0, "new=8 old=12"},
-		{"half-way, scaled down: what does not serve goes first", rolling(5, "0", "2"), set("new", 2, 5, 1), sets(of(10, set("old", 1, 5, 5))), 0, "new=1 old=4"},
-		{"half-way, scaled to nothing", rolling(0, "3", "2"), set("new", 2, 5, 0), sets(of(10, set("old", 1, 8, 8))), 0, "new=0 old=0"},
-		{"many versions, one pod less: one of them gives it", rolling(3, "0", "1"), set("new", 4, 1, 1), sets(of(4, set("a", 1, 1, 1)), of(4, set("b", 2, 1, 1)), of(4, set("c", 3, 1, 1))), 0, "a=1 b=1 c=1 new=0"},
-		{"no new pod before the old one has gone", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(with(3, 0, set("old", 1, 2, 2))), 0, ""},
-		{"no new pod while nobody knows how many old ones there are", rolling(3, "1", "1"), set("new", 2, 0, 0), sets(with(3, 1, set("old", 1, 2, 2))), 0, ""},
-		{"no old pod goes for a new one that may not have stayed", rolling(3, "1", "0"), with(1, 1, set("new", 2, 1, 1)), sets(set("old", 1, 3, 3)), 0, ""},
-		{"those go that are known not to serve", rolling(4, "1", "1"), set("new", 3, 0, 0), sets(with(3, 1, set("serving", 1, 3, 3)), set("broken", 2, 2, 0)), 0, "broken=0"},
-		{"half-way, scaled up: not before the last pods have gone", rolling(15, "3", "2"), set("new", 2, 5, 0), sets(with(9, 0, of(10, set("old", 1, 8, 8)))), 0, ""},
-		{"paused, nothing there", paused(rolling(3, "1", "0")), nil, nil, 0, ""},
+		{"the first version begins whole", rolling(3, "25%", "25%"), set("new", 1, 0, 0), nil, "new=3"},
+		{"as it should be", rolling(3, "25%", "25%"), set("new", 1, 3, 3), sets(set("old", 0, 0, 0)), ""},
+		{"scaled up", rolling(5, "25%", "25%"), set("new", 1, 3, 3), nil, "new=5"},
+		{"scaled down", rolling(2, "25%", "25%"), set("new", 1, 3, 3), nil, "new=2"},
+		{"scaled to nothing", rolling(0, "25%", "25%"), set("new", 1, 3, 3), sets(set("old", 0, 2, 2)), "new=0 old=0"},
+		{"surge alone: first one more", rolling(3, "1", "0"), set("new", 2, 0, 0), sets(set("old", 1, 3, 3)), "new=1"},
+		{"surge alone: not one less before it is available", rolling(3, "1", "0"), set("new", 2, 1, 0), sets(set("old", 1, 3, 3)), ""},
+		{"surge alone: then one less", rolling(3, "1", "0"), set("new", 2, 1, 1), sets(set("old", 1, 3, 3)), "old=2"},
+		{"unavailable alone: first one less", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(set("old", 1, 3, 3)), "old=2"},
+		{"unavailable alone: then one more", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(set("old", 1, 2, 2)), "new=1"},
+		{"both at once", rolling(10, "3", "2"), set("new", 2, 0, 0), sets(set("old", 1, 10, 10)), "new=3 old=8"},
+		{"old pods that do not serve go first, though they are newer", rolling(4, "0", "1"), set("new", 3, 0, 0), sets(set("older", 1, 2, 2), set("broken", 2, 2, 0)), "broken=1"},
+		{"of old ones that serve the oldest goes first", rolling(4, "0", "1"), set("new", 3, 0, 0), sets(set("older", 1, 2, 2), set("newer", 2, 2, 2)), "older=1"},
+		{"a new version that never gets available stops there", rolling(4, "1", "1"), set("new", 2, 2, 0), sets(set("old", 1, 3, 3)), ""},
+		{"old pods that do not serve stay while new ones do not either", rolling(4, "1", "0"), set("new", 2, 1, 0), sets(set("old", 1, 4, 0)), ""},
+		{"the last step", rolling(3, "1", "0"), set("new", 2, 3, 3), sets(set("old", 1, 1, 1)), "old=0"},
+		{"status that has not followed a scale-down", rolling(3, "1", "0"), set("new", 2, 2, 2), sets(set("old", 1, 1, 3)), "new=3"},
+		{"recreate: the old ones first", recreate(3), set("new", 2, 0, 0), sets(set("old", 1, 3, 3)), "old=0"},
+		{"recreate: until the last is wholly gone", recreate(3), set("new", 2, 0, 0), sets(stopping(1, set("old", 1, 0, 0))), ""},
+		{"recreate: not while the old one may yet make some", recreate(3), set("new", 2, 0, 0), sets(with(0, 1, set("old", 1, 0, 0))), ""},
+		{"recreate: then all new ones", recreate(3), set("new", 2, 0, 0), sets(set("old", 1, 0, 0)), "new=3"},
+		{"paused half-way: the pod on top stays", paused(rolling(3, "1", "0")), set("new", 2, 1, 0), sets(set("old", 1, 3, 3)), ""},
+		{"paused before the new version was made", paused(rolling(3, "1", "0")), nil, sets(set("old", 1, 3, 3)), ""},
+		{"paused, scaled up", paused(rolling(5, "1", "0")), nil, sets(set("old", 1, 3, 3)), "old=5"},
+		{"paused half-way, scaled down", paused(rolling(2, "1", "0")), set("new", 2, 1, 0), sets(of(3, set("old", 1, 3, 3))), "old=3 new=0"},
+		{"half-way, scaled up: both versions grow", rolling(15, "3", "2"), set("new", 2, 5, 0), sets(of(10, set("old", 1, 8, 8))), "old=11 new=7"},
+		{"half-way, scaled down: both shrink", rolling(5, "3", "2"), set("new", 2, 5, 5), sets(of(10, set("old", 1, 8, 8))), "old=5 new=3"},
+		{"half-way, scaled: what has no pods stays so", rolling(20, "0", "2"), set("new", 3, 4, 0), sets(of(10, set("older", 1, 0, 0)), of(10, set("old", 2, 6, 6))), "old=12 new=8"},
+		{"half-way, scaled down: what does not serve goes first", rolling(5, "0", "2"), set("new", 2, 5, 1), sets(of(10, set("old", 1, 5, 5))), "old=4 new=1"},
+		{"half-way, scaled to nothing", rolling(0, "3", "2"), set("new", 2, 5, 0), sets(of(10, set("old", 1, 8, 8))), "old=0 new=0"},
+		{"many versions, one pod less: one of them gives it", rolling(3, "0", "1"), set("new", 4, 1, 1), sets(of(4, set("a", 1, 1, 1)), of(4, set("b", 2, 1, 1)), of(4, set("c", 3, 1, 1))), "a=1 b=1 c=0 new=1"},
+		{"no new pod before the old one has gone", rolling(3, "0", "1"), set("new", 2, 0, 0), sets(with(3, 0, set("old", 1, 2, 2))), ""},
+		{"no new pod while nobody knows how many old ones there are", rolling(3, "1", "1"), set("new", 2, 0, 0), sets(with(3, 1, set("old", 1, 2, 2))), ""},
+		{"no old pod goes for a new one that may not have stayed", rolling(3, "1", "0"), with(1, 1, set("new", 2, 1, 1)), sets(set("old", 1, 3, 3)), ""},
+		{"those go that are known not to serve", rolling(4, "1", "1"), set("new", 3, 0, 0), sets(with(3, 1, set("serving", 1, 3, 3)), set("broken", 2, 2, 0)), "broken=0"},
+		{"half-way, scaled up: not before the last pods have gone", rolling(15, "3", "2"), set("new", 2, 5, 0), sets(with(9, 0, of(10, set("old", 1, 8, 8)))), ""},
+		{"paused, nothing there", paused(rolling(3, "1", "0")), nil, nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var got []string
-			for _, s := range plan(row.d, row.current, row.old, row.left) {
+			for _, s := range plan(row.d, row.current, row.old) {
 				got = append(got, fmt.Sprintf("%s=%d", s.set.Name, s.replicas))
 			}
 			if text := strings.Join(got, " "); text != row.want {
@@ -183,7 +189,7 @@ func rollout(random *rand.Rand) string {
 		} else {
 			most = max(*d.Spec.Replicas+surgeOf(d), min(most, sum(all, pods)))
 		}
-		steps := plan(d, current, old, 0)
+		steps := plan(d, current, old)
 		sharing := slices.ContainsFunc(old, resized(d))
 		for _, s := range steps {
 			before := *s.set.Spec.Replicas

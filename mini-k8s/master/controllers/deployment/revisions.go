@@ -20,14 +20,13 @@ import (
 
 // Annotations that `kubectl rollout history` and `undo` read.
 const (
-	revisionAnnotation    = "deployment.kubernetes.io/revision"
-	desiredAnnotation     = "deployment.kubernetes.io/desired-replicas"
-	lastAppliedAnnotation = corev1.LastAppliedConfigAnnotation
+	revisionAnnotation = "deployment.kubernetes.io/revision"
+	desiredAnnotation  = "deployment.kubernetes.io/desired-replicas"
 )
 
-// split returns the ReplicaSet of the Deployment's own template, nil if there is none, and the others, the oldest first.
+// split returns the ReplicaSet of the Deployment's own template, nil if there is none, and the others, in their order.
 func split(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) (current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet) {
-	for _, rs := range oldestFirst(sets) {
+	for _, rs := range sets {
 		if current == nil && sameTemplate(rs, d) {
 			current = rs
 		} else {
@@ -66,7 +65,7 @@ func newSet(d *appsv1.Deployment, revision int) *appsv1.ReplicaSet {
 // (kubernetes.io/change-cause, for the history), and when a pod counts as available.
 func follow(rs *appsv1.ReplicaSet, d *appsv1.Deployment, revision int) {
 	for name, value := range d.Annotations {
-		if name != lastAppliedAnnotation {
+		if name != corev1.LastAppliedConfigAnnotation {
 			metav1.SetMetaDataAnnotation(&rs.ObjectMeta, name, value)
 		}
 	}
@@ -77,10 +76,7 @@ func follow(rs *appsv1.ReplicaSet, d *appsv1.Deployment, revision int) {
 
 // hashOf names a template: the same template has the same name, at any time and by whoever looks.
 func hashOf(d *appsv1.Deployment) string {
-	text, err := json.Marshal(d.Spec.Template)
-	if err != nil {
-		panic(fmt.Sprintf("deployment: encode a template: %v", err)) // it came as JSON
-	}
+	text, _ := json.Marshal(d.Spec.Template) // it came as JSON
 	hash := fnv.New32a()
 	hash.Write(text)
 	if d.Status.CollisionCount != nil {
@@ -94,12 +90,12 @@ func revisionOf(o metav1.Object) int {
 	return revision
 }
 
+// nextRevision returns the one after those of ReplicaSets, of which the newest is the last.
 func nextRevision(sets []*appsv1.ReplicaSet) int {
-	next := 1
-	for _, rs := range sets {
-		next = max(next, revisionOf(rs)+1)
+	if len(sets) == 0 {
+		return 1
 	}
-	return next
+	return revisionOf(sets[len(sets)-1]) + 1
 }
 
 func oldestFirst(sets []*appsv1.ReplicaSet) []*appsv1.ReplicaSet {
@@ -123,8 +119,8 @@ func (c *Controller) keepRevision(ctx context.Context, d *appsv1.Deployment, cur
 
 // dropHistory deletes the oldest empty ReplicaSets beyond the revisionHistoryLimit.
 func (c *Controller) dropHistory(ctx context.Context, d *appsv1.Deployment, old []*appsv1.ReplicaSet) error {
-	empty := slices.DeleteFunc(oldestFirst(old), func(rs *appsv1.ReplicaSet) bool {
-		return specReplicas(rs) > 0 || rs.Status.Replicas > 0 || rs.DeletionTimestamp != nil
+	empty := slices.DeleteFunc(slices.Clone(old), func(rs *appsv1.ReplicaSet) bool {
+		return specReplicas(rs) > 0 || hasPods(rs) || rs.DeletionTimestamp != nil
 	})
 	for _, rs := range empty[:max(0, len(empty)-int(*d.Spec.RevisionHistoryLimit))] {
 		if err := c.sets.Delete(ctx, rs); err != nil {

@@ -15,19 +15,27 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/client"
 	"workshop/mini-k8s/control"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	bootstrap "k8s.io/cluster-bootstrap/token/api"
+	"k8s.io/cluster-bootstrap/util/secrets"
 )
 
-const workers = 4
+const (
+	workers    = 4
+	eventLife  = time.Hour       // how long events are kept
+	sweepEvery = 5 * time.Minute // how often what has expired is looked for
+)
 
 // Controller runs the loop.
 type Controller struct {
@@ -46,22 +54,18 @@ func New(deps control.Deps) *Controller {
 		case "Event", "Lease", "Node", "Namespace": // are many or change often, and neither own nor are owned
 			continue
 		}
-		resource := client.MetadataOf(deps.Client, kind)
-		c.objects[kind] = &control.Objects[client.Metadata]{Resource: resource, Informer: control.NewInformer(resource, client.Selection{})}
-		c.objects[kind].Index("uid", func(o client.Metadata) []string { return []string{string(o.UID)} })
-		c.objects[kind].Index("owners", ownersOf)
-		control.Subscribe(c.Loop, c.objects[kind], c.enqueue)
+		objects := control.Some(deps, client.MetadataOf(deps.Client, kind), client.Selection{})
+		objects.Index("uid", func(o client.Metadata) []string { return []string{string(o.UID)} })
+		objects.Index("owners", ownersOf)
+		control.Subscribe(c.Loop, objects, c.enqueue)
+		c.objects[kind] = objects
 	}
 	return c
 }
 
-// Run collects until the context ends. The caches hold metadata only, and are not shared with other loops.
+// Run collects until the context ends.
 func (c *Controller) Run(ctx context.Context) error {
-	parts := []control.Component{{Name: "queue", Run: c.Loop.Run}, {Name: "expired", Run: c.sweep}}
-	for kind, objects := range c.objects {
-		parts = append(parts, control.Component{Name: kind.Resource, Run: objects.Run})
-	}
-	return control.Run(ctx, parts...)
+	return control.Run(ctx, control.Component{Name: "queue", Run: c.Loop.Run}, control.Component{Name: "expired", Run: c.sweep})
 }
 
 func ownersOf(o client.Metadata) (uids []string) {
@@ -75,8 +79,7 @@ func ownersOf(o client.Metadata) (uids []string) {
 // key is the UID, for it outlives the object.
 func (c *Controller) enqueue(old, o client.Metadata) {
 	if o == nil {
-		c.Add(string(old.UID))
-		for _, uid := range ownersOf(old) {
+		for _, uid := range append(ownersOf(old), string(old.UID)) {
 			c.Add(uid)
 		}
 		return
@@ -89,36 +92,30 @@ func (c *Controller) enqueue(old, o client.Metadata) {
 
 // reconcile looks at one object: whether it is still wanted by an owner, or gone and wanted by dependents no more.
 func (c *Controller) reconcile(ctx context.Context, uid string) error {
-	switch o := c.find(uid); {
-	case o == nil:
-		for _, dependent := range c.dependents(types.UID(uid)) {
+	found := c.by("uid", uid)
+	if len(found) == 0 {
+		for _, dependent := range c.by("owners", uid) {
 			if err := c.collect(ctx, dependent); err != nil {
 				return err
 			}
 		}
+		return nil
+	}
+	switch o := found[0]; {
 	case o.DeletionTimestamp == nil:
 		return c.collect(ctx, o)
 	case slices.Contains(o.Finalizers, metav1.FinalizerOrphanDependents):
-		return c.orphanDependents(ctx, o)
+		return c.finish(ctx, o, metav1.FinalizerOrphanDependents)
 	case slices.Contains(o.Finalizers, metav1.FinalizerDeleteDependents):
-		return c.deleteDependents(ctx, o)
+		return c.finish(ctx, o, metav1.FinalizerDeleteDependents)
 	}
 	return nil
 }
 
-// find returns nil for an object that no cache has.
-func (c *Controller) find(uid string) client.Metadata {
+// by returns the objects, of whatever kind, that an index of the caches has under a UID.
+func (c *Controller) by(index, uid string) (all []client.Metadata) {
 	for _, objects := range c.objects {
-		for _, o := range objects.ByIndex("uid", uid) {
-			return o
-		}
-	}
-	return nil
-}
-
-func (c *Controller) dependents(owner types.UID) (all []client.Metadata) {
-	for _, objects := range c.objects {
-		all = append(all, objects.ByIndex("owners", string(owner))...)
+		all = append(all, objects.ByIndex(index, uid)...)
 	}
 	return all
 }
@@ -136,56 +133,51 @@ func (c *Controller) collect(ctx context.Context, o client.Metadata) error {
 	return c.delete(ctx, o, metav1.DeletePropagationBackground)
 }
 
-// wanted reports whether one of an object's owners exists, but for the one of this UID.
+// wanted reports whether one of an object's owners exists, but for the one of this UID. It asks the caches and, where they
+// know nothing, the API server: caches of different kinds are not equally old.
 func (c *Controller) wanted(ctx context.Context, o client.Metadata, except types.UID) (bool, error) {
 	for _, owner := range o.OwnerReferences {
 		if owner.UID == except {
 			continue
 		}
-		exists, err := c.exists(ctx, o.Namespace, owner)
-		if err != nil {
+		kind := api.ForGVK(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
+		if kind == nil || len(c.by("uid", string(owner.UID))) > 0 {
+			return true, nil // of a kind that we do not know: better keep it
+		}
+		found, err := client.MetadataOf(c.client, kind).Get(ctx, o.Namespace, owner.Name)
+		if err != nil && !apierrors.IsNotFound(err) {
 			return false, fmt.Errorf("look for %s %s, owner of %s: %w", owner.Kind, owner.Name, o.Name, err)
 		}
-		if exists {
+		if err == nil && found.UID == owner.UID {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// exists asks the cache and, where that knows nothing, the API server: caches of different kinds are not equally old.
-func (c *Controller) exists(ctx context.Context, namespace string, owner metav1.OwnerReference) (bool, error) {
-	kind := api.ForGVK(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
-	if kind == nil || c.find(string(owner.UID)) != nil {
-		return true, nil // of a kind that we do not know: better keep it
-	}
-	if !kind.Namespaced {
-		namespace = ""
-	}
-	o, err := client.MetadataOf(c.client, kind).Get(ctx, namespace, owner.Name)
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil && o.UID == owner.UID, err
-}
-
-// deleteDependents is for an owner that waits to be deleted after all that belongs to it, which waits for what belongs
-// to it in turn. What somebody else wants as well stays with them. The deletion of the last dependent brings us back
-// to let the owner go.
-func (c *Controller) deleteDependents(ctx context.Context, owner client.Metadata) error {
+// finish is for an owner that is being deleted and waits, by a finalizer, for what becomes of all that belongs to it. Orphaned,
+// it stays and forgets the owner. Deleted in the foreground, it goes first, after what belongs to it in turn; what somebody
+// else wants as well stays with them. The deletion of the last dependent brings us back to let the owner go.
+func (c *Controller) finish(ctx context.Context, owner client.Metadata, finalizer string) error {
 	waiting := false
-	for _, o := range c.dependents(owner.UID) {
-		wanted, err := c.wanted(ctx, o, owner.UID)
+	for _, o := range c.by("owners", string(owner.UID)) {
+		stays, err := finalizer == metav1.FinalizerOrphanDependents, error(nil)
+		if !stays {
+			stays, err = c.wanted(ctx, o, owner.UID)
+		}
+		policy := metav1.DeletePropagationBackground
+		if len(c.by("owners", string(o.UID))) > 0 {
+			policy = metav1.DeletePropagationForeground
+		}
 		switch {
 		case err != nil:
-		case wanted:
-			err = c.release(ctx, o, owner.UID)
+		case stays:
+			err = c.patch(ctx, o, "ownerReferences", slices.DeleteFunc(slices.Clone(o.OwnerReferences),
+				func(r metav1.OwnerReference) bool { return r.UID == owner.UID }))
 		case o.DeletionTimestamp != nil:
 			waiting = true
-		case len(c.dependents(o.UID)) > 0:
-			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationForeground)
 		default:
-			waiting, err = true, c.delete(ctx, o, metav1.DeletePropagationBackground)
+			waiting, err = true, c.delete(ctx, o, policy)
 		}
 		if err != nil {
 			return err
@@ -194,50 +186,52 @@ func (c *Controller) deleteDependents(ctx context.Context, owner client.Metadata
 	if waiting {
 		return nil
 	}
-	return c.removeFinalizer(ctx, owner, metav1.FinalizerDeleteDependents)
-}
-
-// orphanDependents takes the owner out of all that belongs to it, and then lets it go.
-func (c *Controller) orphanDependents(ctx context.Context, owner client.Metadata) error {
-	for _, o := range c.dependents(owner.UID) {
-		if err := c.release(ctx, o, owner.UID); err != nil {
-			return err
-		}
-	}
-	return c.removeFinalizer(ctx, owner, metav1.FinalizerOrphanDependents)
-}
-
-// resource is where an object of a cache is written.
-func (c *Controller) resource(o client.Metadata) client.Resource[client.Metadata] {
-	return c.objects[api.ForGVK(o.GroupVersionKind())].Resource
+	return c.patch(ctx, owner, "finalizers", slices.DeleteFunc(slices.Clone(owner.Finalizers), func(f string) bool { return f == finalizer }))
 }
 
 // delete deletes an object that is still as it was seen: its owners may have let it go since.
 func (c *Controller) delete(ctx context.Context, o client.Metadata, policy metav1.DeletionPropagation) error {
-	asSeen := metav1.Preconditions{UID: &o.UID, ResourceVersion: &o.ResourceVersion}
-	_, err := c.resource(o).Delete(ctx, o.Namespace, o.Name, metav1.DeleteOptions{Preconditions: &asSeen, PropagationPolicy: &policy})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete %s %s: %w", o.Kind, control.Key(o), err)
-	}
-	return nil
-}
-
-// release takes an owner out of an object that belongs to it.
-func (c *Controller) release(ctx context.Context, o client.Metadata, owner types.UID) error {
-	return c.patch(ctx, o, "ownerReferences", slices.DeleteFunc(slices.Clone(o.OwnerReferences),
-		func(r metav1.OwnerReference) bool { return r.UID == owner }))
-}
-
-func (c *Controller) removeFinalizer(ctx context.Context, o client.Metadata, name string) error {
-	return c.patch(ctx, o, "finalizers", slices.DeleteFunc(slices.Clone(o.Finalizers), func(f string) bool { return f == name }))
+	return c.objectsOf(o).DeleteWith(ctx, o, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{ResourceVersion: &o.ResourceVersion}, PropagationPolicy: &policy})
 }
 
 // patch changes one field of the metadata, if the object is still as it was seen.
 func (c *Controller) patch(ctx context.Context, o client.Metadata, field string, value any) error {
 	patch := map[string]any{"metadata": map[string]any{"resourceVersion": o.ResourceVersion, field: value}}
-	_, err := c.resource(o).Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
+	_, err := c.objectsOf(o).Resource.Patch(ctx, o.Namespace, o.Name, "", types.MergePatchType, patch)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("change the %s of %s %s: %w", field, o.Kind, control.Key(o), err)
 	}
 	return nil
+}
+
+func (c *Controller) objectsOf(o client.Metadata) *control.Objects[client.Metadata] {
+	return c.objects[api.ForGVK(o.GroupVersionKind())]
+}
+
+// sweep deletes events that nobody will look at any more, and join tokens that are good for nothing.
+func (c *Controller) sweep(ctx context.Context) error {
+	tokens := client.Selection{Namespace: metav1.NamespaceSystem, Fields: "type=" + string(bootstrap.SecretTypeBootstrapToken)}
+	for ctx.Err() == nil {
+		control.Sleep(ctx, sweepEvery)
+		removeExpired(ctx, c.client, client.Selection{}, func(e *corev1.Event) bool {
+			return time.Since(e.CreationTimestamp.Time) > eventLife && time.Since(e.LastTimestamp.Time) > eventLife
+		})
+		removeExpired(ctx, c.client, tokens, func(s *corev1.Secret) bool { return secrets.HasExpired(s, time.Now()) })
+	}
+	return ctx.Err()
+}
+
+// removeExpired deletes those of a selection that have expired. What fails is left to the next sweep.
+func removeExpired[T api.Object](ctx context.Context, c *client.Client, selection client.Selection, expired func(T) bool) {
+	objects := client.Of[T](c)
+	list, err := objects.List(ctx, selection)
+	if err != nil {
+		return
+	}
+	for _, o := range list.Items {
+		if expired(o) {
+			objects.Delete(ctx, o.GetNamespace(), o.GetName(), metav1.DeleteOptions{})
+		}
+	}
 }

@@ -29,9 +29,10 @@ func fill(t *testing.T, bench *mastertest.Bench, name string) {
 
 func TestNamespaceIsEmptiedAndGoesAfterItsLastPodHas(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		bench.Start(New(bench.Deps()).Run)
+		bench.Start(New(bench.Deps(), []byte(certificate)).Run)
 		fill(t, bench, "shop")
 		fill(t, bench, "other")
+		mastertest.Settle()
 		mastertest.Delete[*corev1.Namespace](t, bench.Client, "", "shop", "")
 		time.Sleep(20 * time.Second)
 		ns := mastertest.Get[*corev1.Namespace](t, bench.Client, "", "shop")
@@ -42,8 +43,8 @@ func TestNamespaceIsEmptiedAndGoesAfterItsLastPodHas(t *testing.T) {
 		if pod.DeletionTimestamp == nil || *pod.DeletionGracePeriodSeconds != corev1.DefaultTerminationGracePeriodSeconds {
 			t.Errorf("the pod's deletion: %v, %v s", pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds)
 		}
-		if deletes := bench.Wire.Writes(); len(deletes) != 5 {
-			t.Errorf("writes while it waits: %v, want one for each object", deletes)
+		if deletes := bench.Wire.Writes("POST"); len(deletes) != 5+2 {
+			t.Errorf("writes while it waits: %v, want one for each object, and for each of its furniture", deletes)
 		}
 		if _, err := client.Of[*corev1.ConfigMap](bench.Client).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "late"}}); !apierrors.IsForbidden(err) || !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			t.Errorf("something new in it: %v", err)
@@ -63,7 +64,7 @@ func TestNamespaceIsEmptiedAndGoesAfterItsLastPodHas(t *testing.T) {
 
 func TestNamespaceStaysWhileSomethingInItIsKept(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		bench.Start(New(bench.Deps()).Run)
+		bench.Start(New(bench.Deps(), []byte(certificate)).Run)
 		mastertest.Create(t, bench.Client, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}})
 		mastertest.Create(t, bench.Client, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "kept", Finalizers: []string{"test/keep"}}})
 		mastertest.Delete[*corev1.Namespace](t, bench.Client, "", "shop", "")

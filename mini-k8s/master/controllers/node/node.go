@@ -9,14 +9,18 @@
 //     once it is rather the master that is cut off: then none is.
 //
 // In Kubernetes: pkg/controller/nodeipam for the ranges, pkg/controller/nodelifecycle, where zones are cut off one by one
-// and large clusters evict slowly, and pkg/controller/tainteviction.
+// and large clusters evict slowly, pkg/controller/tainteviction, and for nodes that are gone pkg/controller/podgc.
 package node
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"workshop/mini-k8s/control"
@@ -45,7 +49,9 @@ type Controller struct {
 	config Config
 	nodes  *control.Objects[*corev1.Node]
 	leases *control.Objects[*coordinationv1.Lease]
+	pods   *control.Objects[*corev1.Pod]
 	events *control.Events
+	missed map[string]time.Time // since when a node with pods has been unknown; the one worker's
 }
 
 // New returns a controller that does nothing until Run.
@@ -54,50 +60,65 @@ func New(deps control.Deps, config Config) *Controller {
 	if config.Grace == 0 {
 		config.Grace = DefaultGrace
 	}
-	c := &Controller{config: config, events: deps.Events,
-		nodes: control.Of[*corev1.Node](deps), leases: control.Of[*coordinationv1.Lease](deps)}
+	c := &Controller{config: config, nodes: control.Of[*corev1.Node](deps), leases: control.Of[*coordinationv1.Lease](deps),
+		pods: control.Of[*corev1.Pod](deps), events: deps.Events, missed: map[string]time.Time{}}
+	c.pods.Index("node", nodeOf)
 	// One worker: the next range is chosen when the one before is written.
 	c.Loop = control.NewLoop(deps, 1, c.reconcile)
 	control.Watch(c.Loop, c.nodes, control.Itself)
+	control.Watch(c.Loop, c.pods, nodeOf)
 	control.Read(c.Loop, c.leases) // heartbeats are many, and who is silent shows when the grace is over
 	return c
 }
 
-// reconcile looks at one node, now and when it may have been silent for too long.
+func nodeOf(pod *corev1.Pod) []string {
+	if pod.Spec.NodeName == "" {
+		return nil
+	}
+	return []string{pod.Spec.NodeName}
+}
+
+// reconcile looks at one node and its pods, now and when one of them may have been there for too long.
 func (c *Controller) reconcile(ctx context.Context, name string) error {
 	node, ok := c.nodes.Get(name)
 	if !ok {
-		return nil
+		return c.giveUp(ctx, name)
 	}
+	delete(c.missed, name)
 	if node.Spec.PodCIDR == "" {
 		return c.giveRange(ctx, node) // the write brings us back
 	}
-	again, err := c.judge(ctx, node, time.Now())
+	node, again, err := c.judge(ctx, node, time.Now())
 	if err != nil {
 		return err
 	}
 	c.AddAfter(name, again)
-	return nil
+	return c.evict(ctx, node)
 }
 
-// judge writes down whether a node speaks, and returns after how long it must be asked again.
-func (c *Controller) judge(ctx context.Context, node *corev1.Node, now time.Time) (time.Duration, error) {
+// judge writes down whether a node speaks, and returns it as it is then, and after how long it must be asked again.
+func (c *Controller) judge(ctx context.Context, node *corev1.Node, now time.Time) (_ *corev1.Node, again time.Duration, err error) {
 	silent := now.Sub(c.lastHeard(node))
-	if silent < c.config.Grace {
-		return c.config.Grace - silent, c.setTaints(ctx, node)
+	again = c.config.Grace - silent
+	var effects []corev1.TaintEffect
+	if silent >= c.config.Grace {
+		again = c.config.Grace / 4
+		effects = append(effects, corev1.TaintEffectNoSchedule)
+		if !c.cutOff(now) {
+			effects = append(effects, corev1.TaintEffectNoExecute)
+		}
+		marked, err := c.nodes.ChangeStatus(ctx, node, markUnknown)
+		if err != nil {
+			return node, 0, err
+		}
+		if marked != node {
+			slog.Warn("node is silent", "node", node.Name, "for", silent.Round(time.Second))
+			c.events.Warning(node, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
+		}
+		node = marked
 	}
-	marked, err := c.nodes.ChangeStatus(ctx, node, markUnknown)
-	if err != nil {
-		return 0, err
-	}
-	if marked != node {
-		slog.Warn("node is silent", "node", node.Name, "for", silent.Round(time.Second))
-		c.events.Warning(node, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
-	}
-	if c.cutOff(now) {
-		return c.config.Grace / 4, c.setTaints(ctx, marked, corev1.TaintEffectNoSchedule)
-	}
-	return c.config.Grace / 4, c.setTaints(ctx, marked, corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute)
+	node, err = c.nodes.Change(ctx, node, func(n *corev1.Node) { setTaints(n, effects, metav1.Now().Rfc3339Copy()) })
+	return node, again, err
 }
 
 // cutOff reports whether it is rather this master that is silent: all nodes are, or more than two and most of them.
@@ -134,20 +155,67 @@ func markUnknown(node *corev1.Node) {
 }
 
 // setTaints gives a node the taint "unreachable" with these effects, which keep new pods away and drive those away that
-// are there, and no others.
-func (c *Controller) setTaints(ctx context.Context, node *corev1.Node, effects ...corev1.TaintEffect) error {
-	_, err := c.nodes.Change(ctx, node, func(n *corev1.Node) {
-		missing := slices.Clone(effects)
-		n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool {
-			i := slices.Index(missing, t.Effect)
-			if t.Key == corev1.TaintNodeUnreachable && i >= 0 {
-				missing = slices.Delete(missing, i, i+1)
-			}
-			return t.Key == corev1.TaintNodeUnreachable && i < 0
-		})
-		for _, effect := range missing {
-			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: effect})
-		}
+// are there, and no others. The time of tolerations begins when a taint that drives away was found.
+func setTaints(n *corev1.Node, effects []corev1.TaintEffect, now metav1.Time) {
+	n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Key == corev1.TaintNodeUnreachable && !slices.Contains(effects, t.Effect)
 	})
-	return err
+	for _, effect := range effects {
+		taint := corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: effect}
+		if !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&taint) }) {
+			n.Spec.Taints = append(n.Spec.Taints, taint)
+		}
+	}
+	for i, taint := range n.Spec.Taints {
+		if taint.Effect == corev1.TaintEffectNoExecute && taint.TimeAdded == nil {
+			n.Spec.Taints[i].TimeAdded = &now
+		}
+	}
+}
+
+// giveRange gives a node the first range of pod addresses that no node has.
+func (c *Controller) giveRange(ctx context.Context, node *corev1.Node) error {
+	taken := map[string]bool{}
+	for _, other := range c.nodes.List() {
+		taken[other.Spec.PodCIDR] = true
+	}
+	podCIDR, err := freeRange(c.config.ClusterCIDR, c.config.NodeBits, taken, numberOf(node.Name))
+	if err != nil {
+		c.events.Warning(node, "CIDRNotAvailable", "%v", err)
+		return err
+	}
+	_, err = c.nodes.Change(ctx, node, func(n *corev1.Node) {
+		n.Spec.PodCIDR, n.Spec.PodCIDRs = podCIDR.String(), []string{podCIDR.String()}
+	})
+	if err != nil {
+		return err
+	}
+	slog.Info("node joined", "node", node.Name, "podCIDR", podCIDR)
+	return nil
+}
+
+// numberOf returns the number at the end of a name, 0 if there is none.
+func numberOf(name string) int {
+	n, _ := strconv.Atoi(name[len(strings.TrimRight(name, "0123456789")):])
+	return n
+}
+
+// freeRange returns a part of the cluster's addresses, of the given prefix length, that is not taken: the one with
+// the node's own number if it can be had, for node-2 in 10.244.2.0/24 is easy to remember, or else the first. The
+// very first of all, with the number 0, is left out.
+func freeRange(cluster netip.Prefix, bits int, taken map[string]bool, number int) (netip.Prefix, error) {
+	count := 1 << (bits - cluster.Bits())
+	first := binary.BigEndian.Uint32(cluster.Masked().Addr().AsSlice())
+	for i := range count {
+		if i == 0 {
+			i = number
+		}
+		address := binary.BigEndian.AppendUint32(nil, first+uint32(i)<<(32-bits))
+		free := netip.PrefixFrom(netip.AddrFrom4([4]byte(address)), bits)
+		if i > 0 && i < count && !taken[free.String()] {
+			return free, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("all ranges of %s with a /%d for each node are taken: "+
+		"start the master with a larger --cluster-cidr", cluster, bits)
 }

@@ -228,7 +228,7 @@ func TestNodeIsJudgedByTheTimeOfItsLease(t *testing.T) {
 		look := func(after time.Duration) time.Duration {
 			t.Helper()
 			mastertest.Settle()
-			again, err := c.judge(t.Context(), mastertest.Get[*corev1.Node](t, bench.Client, "", "node-1"), spoke.Add(after))
+			_, again, err := c.judge(t.Context(), mastertest.Get[*corev1.Node](t, bench.Client, "", "node-1"), spoke.Add(after))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func expectPods(t *testing.T, bench *mastertest.Bench, name string, count int32)
 	if got := owned(t, bench, rs); len(got) != int(count) {
 		t.Errorf("%s has %d pods, want %d", name, len(got), count)
 	}
-	want := appsv1.ReplicaSetStatus{Replicas: count, FullyLabeledReplicas: count, ReadyReplicas: count, AvailableReplicas: count, ObservedGeneration: rs.Generation}
+	want := appsv1.ReplicaSetStatus{Replicas: count, TerminatingReplicas: new(int32), ReadyReplicas: count, AvailableReplicas: count, ObservedGeneration: rs.Generation}
 	if !equality.Semantic.DeepEqual(rs.Status, want) {
 		t.Errorf("%s has the status %+v, want %+v", name, rs.Status, want)
 	}
@@ -150,6 +151,74 @@ func TestFailuresAreToldInEventsAndRetried(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestStatusTellsOfPodsThatCannotBeMadeOrDeletedUntilThatIsOver(t *testing.T) {
+	for _, row := range []struct {
+		name, method, path string
+		before, after      int32 // wanted
+		want               string
+	}{
+		{"made", "POST", "/pods", 1, 3, "2 replicas, ReplicaFailure True FailedCreate, quota: true"},
+		{"deleted", "DELETE", "/pods/", 4, 2, "3 replicas, ReplicaFailure True FailedDelete, quota: true"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+				start(bench)
+				mastertest.Create(t, bench.Client, mastertest.ReplicaSet("web", row.before))
+				expectPods(t, bench, "web", row.before)
+				var allowed atomic.Int32
+				allowed.Store(1) // one of two
+				bench.Wire.Intercept(func(r *http.Request, do func() (*http.Response, error)) (*http.Response, error) {
+					if r.Method == row.method && strings.Contains(r.URL.Path, row.path) && strings.HasPrefix(r.UserAgent(), "replicaset") && allowed.Add(-1) < 0 {
+						return full(r, do)
+					}
+					return do()
+				})
+				scale(t, bench, row.after)
+				mastertest.Settle()
+				status := mastertest.Get[*appsv1.ReplicaSet](t, bench.Client, "default", "web").Status
+				got := fmt.Sprintf("%d replicas", status.Replicas)
+				for _, c := range status.Conditions {
+					got += fmt.Sprintf(", %s %s %s, quota: %v", c.Type, c.Status, c.Reason, strings.Contains(c.Message, "exceeded quota"))
+				}
+				if got != row.want {
+					t.Errorf("status: %s, want %s", got, row.want)
+				}
+				before := len(bench.Wire.Writes("/events", "/pods"))
+				time.Sleep(time.Hour)
+				if writes := bench.Wire.Writes("/events", "/pods")[before:]; len(writes) > 0 {
+					t.Errorf("one failure is told more than once: %v", writes)
+				}
+				allowed.Store(10)
+				time.Sleep(time.Minute)
+				expectPods(t, bench, "web", row.after) // which wants no conditions
+			})
+		})
+	}
+}
+
+func TestStatusTellsHowManyPodsAreStillStopping(t *testing.T) {
+	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
+		bench.Start(New(bench.Deps()).Run) // without kubelets: who stops is not gone until the test says so
+		rs := mastertest.ReplicaSet("web", 3)
+		rs.Spec.Template.Spec.NodeName = "node-1"
+		rs = mastertest.Create(t, bench.Client, rs)
+		mastertest.Settle()
+		scale(t, bench, 1)
+		for want := int32(2); want >= 0; want-- {
+			mastertest.Settle()
+			if s := mastertest.Get[*appsv1.ReplicaSet](t, bench.Client, "default", "web").Status; s.Replicas != 1 || *s.TerminatingReplicas != want {
+				t.Errorf("%d pods, and %d that stop, want 1 and %d", s.Replicas, *s.TerminatingReplicas, want)
+			}
+			for _, p := range owned(t, bench, rs) {
+				if p.DeletionTimestamp != nil {
+					client.Of[*corev1.Pod](bench.Client).Delete(t.Context(), "default", p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+					break
+				}
+			}
+		}
+	})
 }
 
 func TestReplicaSetThatIsGoingOrGoneMakesNoPods(t *testing.T) {

@@ -25,7 +25,7 @@ func furnished(t *testing.T, bench *mastertest.Bench, name string) {
 func TestEveryNamespaceIsFurnished(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
 		mastertest.Create(t, bench.Client, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "before"}})
-		stop := bench.Start(NewFurnisher(bench.Deps(), []byte(certificate)).Run)
+		stop := bench.Start(New(bench.Deps(), []byte(certificate)).Run)
 		mastertest.Create(t, bench.Client, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "later"}})
 		mastertest.Settle()
 		for _, ns := range mastertest.List[*corev1.Namespace](t, bench.Client) {
@@ -36,7 +36,7 @@ func TestEveryNamespaceIsFurnished(t *testing.T) {
 			t.Errorf("%d writes for 6 namespaces: %v", writes, bench.Wire.Writes())
 		}
 		stop()
-		bench.Start(NewFurnisher(bench.Deps(), []byte(certificate)).Run)
+		bench.Start(New(bench.Deps(), []byte(certificate)).Run)
 		time.Sleep(time.Hour)
 		if more := bench.Wire.Writes()[writes:]; len(more) > 0 {
 			t.Errorf("writes with nothing to do: %v", more)
@@ -46,7 +46,7 @@ func TestEveryNamespaceIsFurnished(t *testing.T) {
 
 func TestFurnitureThatIsTakenOrChangedIsPutBack(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		bench.Start(NewFurnisher(bench.Deps(), []byte(certificate)).Run)
+		bench.Start(New(bench.Deps(), []byte(certificate)).Run)
 		mastertest.Settle()
 		for _, row := range []struct {
 			name   string
@@ -79,8 +79,7 @@ func TestFurnitureThatIsTakenOrChangedIsPutBack(t *testing.T) {
 
 func TestNamespaceThatEndsIsNotFurnishedAnew(t *testing.T) {
 	mastertest.Run(t, func(t *testing.T, bench *mastertest.Bench) {
-		bench.Start(NewFurnisher(bench.Deps(), []byte(certificate)).Run)
-		bench.Start(New(bench.Deps()).Run)
+		bench.Start(New(bench.Deps(), []byte(certificate)).Run)
 		mastertest.Create(t, bench.Client, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}})
 		mastertest.Create(t, bench.Client, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "kept", Finalizers: []string{"test/keep"}}})
 		mastertest.Settle()
