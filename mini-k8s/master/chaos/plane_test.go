@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/master/controllers/autoscaler"
@@ -83,10 +84,12 @@ func (p *plane) start(name string) {
 	}
 }
 
+// stop returns when what the loop has asked for last is done: no process begins so soon that it comes between.
 func (p *plane) stop(name string) {
 	if stop := p.running[name]; stop != nil {
 		stop()
 		delete(p.running, name)
+		time.Sleep(time.Millisecond)
 	}
 }
 
