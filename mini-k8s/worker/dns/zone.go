@@ -1,11 +1,11 @@
 package dns
 
+// The names of the cluster, as a pure function of services and EndpointSlices to what is known of each name.
+
 import (
 	"cmp"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"slices"
 	"strings"
 
 	"workshop/mini-k8s/control"
@@ -19,223 +19,107 @@ import (
 // ttl is for how long an answer may be kept, in seconds: a service's endpoints change within seconds.
 const ttl = 5
 
-// records are what is known of a name for a type of question: perhaps nothing, of a name that exists.
-type records struct{ answer, extra []dns.RR }
+// names are all that there are, with their records: none, of a name that only has others below it.
+type names map[string][]dns.RR
 
-// lookUp answers a question about a name of the cluster: with nil if there is no such name. ours is false for all names
-// that are not the cluster's.
-func (s *Server) lookUp(q dns.Question) (known *records, ours bool) {
-	name := strings.ToLower(q.Name) // the answer has the letters, large and small, of the question
-	if address := addressIn(name); address != "" {
-		return s.reverse(q, address)
+// namesOf returns the names in a domain, as DNS writes it, whose server has the address.
+func namesOf(domain string, server net.IP, services []*corev1.Service, all []*discoveryv1.EndpointSlice) names {
+	ofService := map[string][]*discoveryv1.EndpointSlice{}
+	for _, slice := range all {
+		key := control.JoinKey(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])
+		ofService[key] = append(ofService[key], slice)
 	}
-	if !dns.IsSubDomain(s.zone, name) {
-		return nil, false
-	}
-	labels := dns.SplitDomainName(strings.TrimSuffix(name, s.zone))
-	switch n := len(labels); {
-	case n == 0:
-		return s.apex(q), true
-	case labels[n-1] != "svc":
-		return s.aside(q, strings.Join(labels, ".")), true
-	case n == 1:
-		return &records{}, true
-	case n == 2:
-		return s.namespace(labels[0]), true
-	}
-	service, found := s.services.Get(control.JoinKey(labels[len(labels)-2], labels[len(labels)-3]))
-	if !found {
-		return nil, true
-	}
-	switch inside := labels[:len(labels)-3]; {
-	case len(inside) == 0:
-		return s.service(q, service), true
-	case len(inside) == 1 && inside[0][0] == '_':
-		q.Qtype = dns.TypeNone // nothing but what is below
-		return s.ports(q, service, "", inside[0][1:]), true
-	case len(inside) == 1:
-		return s.pod(q, service, inside[0]), true
-	case len(inside) == 2 && inside[0][0] == '_' && inside[0] != "_" && inside[1][0] == '_':
-		return s.ports(q, service, inside[0][1:], inside[1][1:]), true
-	}
-	return nil, true
-}
-
-func (s *Server) apex(q dns.Question) *records {
-	switch q.Qtype {
-	case dns.TypeSOA:
-		return &records{answer: []dns.RR{s.soa()}}
-	case dns.TypeNS:
-		return only(q, dns.TypeNS, &dns.NS{Ns: "ns.dns." + s.zone})
-	}
-	return &records{}
-}
-
-// aside answers for the names that are of no service: the version of the specification, and this server.
-func (s *Server) aside(q dns.Question, name string) *records {
-	switch name {
-	case "dns-version":
-		return only(q, dns.TypeTXT, &dns.TXT{Txt: []string{"1.1.0"}})
-	case "ns.dns":
-		return only(q, dns.TypeA, &dns.A{A: s.udp.LocalAddr().(*net.UDPAddr).IP})
-	case "dns":
-		return &records{}
-	}
-	return nil
-}
-
-func (s *Server) soa() dns.RR {
-	return &dns.SOA{Hdr: header(s.zone, dns.TypeSOA), Ns: "ns.dns." + s.zone, Mbox: "hostmaster." + s.zone,
-		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl}
-}
-
-// namespace says whether a namespace has services: then its own name exists, with nothing under it but them.
-func (s *Server) namespace(name string) *records {
-	if len(s.services.ByIndex("namespace", name)) == 0 {
-		return nil
-	}
-	return &records{}
-}
-
-// service answers for a service itself: its address; of a headless one those of its endpoints, in any order; and of an
-// ExternalName the other name.
-func (s *Server) service(q dns.Question, service *corev1.Service) *records {
-	switch {
-	case service.Spec.Type == corev1.ServiceTypeExternalName:
-		return &records{answer: []dns.RR{&dns.CNAME{Hdr: header(q.Name, dns.TypeCNAME), Target: dns.Fqdn(service.Spec.ExternalName)}}}
-	case q.Qtype == dns.TypeSRV && len(service.Spec.Ports) > 0:
-		return s.ports(q, service, "", "")
-	case q.Qtype != dns.TypeA:
-		return &records{}
-	case service.Spec.ClusterIP != corev1.ClusterIPNone:
-		return only(q, dns.TypeA, &dns.A{A: net.ParseIP(service.Spec.ClusterIP)})
-	}
-	known := &records{}
-	for _, e := range s.endpoints(service) {
-		known.answer = append(known.answer, &dns.A{Hdr: header(q.Name, dns.TypeA), A: e.ip})
-	}
-	rand.Shuffle(len(known.answer), func(i, j int) { known.answer[i], known.answer[j] = known.answer[j], known.answer[i] })
-	return known
-}
-
-// pod answers for an endpoint of a headless service, by its hostname or, if it has none, by its address.
-func (s *Server) pod(q dns.Question, service *corev1.Service, hostname string) *records {
-	var known *records
-	for _, e := range s.endpoints(service) {
-		if e.hostname != hostname {
-			continue
-		}
-		if known == nil {
-			known = &records{}
-		}
-		if q.Qtype == dns.TypeA {
-			known.answer = append(known.answer, &dns.A{Hdr: header(q.Name, dns.TypeA), A: e.ip})
+	n := names{domain: {authority(domain), &dns.NS{Hdr: header(domain, dns.TypeNS), Ns: "ns.dns." + domain}}}
+	n.addAddress("ns.dns."+domain, server)
+	n.add(&dns.TXT{Hdr: header("dns-version."+domain, dns.TypeTXT), Txt: []string{"1.1.0"}}) // of the specification
+	n.exists("svc." + domain)
+	for _, service := range services {
+		name := fmt.Sprintf("%s.%s.svc.%s", service.Name, service.Namespace, domain)
+		n.exists(name)
+		switch ip := service.Spec.ClusterIP; {
+		case service.Spec.Type == corev1.ServiceTypeExternalName:
+			n.add(&dns.CNAME{Hdr: header(name, dns.TypeCNAME), Target: dns.Fqdn(service.Spec.ExternalName)})
+		case ip == corev1.ClusterIPNone:
+			n.addHeadless(name, service, ofService[control.Key(service)])
+		default:
+			n.addAddress(name, net.ParseIP(ip))
+			n.addReverse(ip, name)
+			for _, port := range service.Spec.Ports {
+				n.addPort(name, port, name, port.Port)
+			}
 		}
 	}
-	return known
+	return n
 }
 
-// ports answers where a port of a service, by its name and protocol, or all of them, are to be found: at the service's
-// address, or at each endpoint of a headless one. The addresses come along.
-func (s *Server) ports(q dns.Question, service *corev1.Service, name, protocol string) *records {
-	var known *records
-	add := func(target string, ip net.IP, port int32) {
-		if q.Qtype == dns.TypeSRV {
-			known.answer = append(known.answer, &dns.SRV{Hdr: header(q.Name, dns.TypeSRV), Target: target, Port: uint16(port), Weight: 100})
-			known.extra = append(known.extra, &dns.A{Hdr: header(target, dns.TypeA), A: ip})
-		}
-	}
-	full := fmt.Sprintf("%s.%s.svc.%s", service.Name, service.Namespace, s.zone)
+// addHeadless adds the endpoints that are ready, each by its hostname or, if it has none, by its address: "10-244-1-2".
+func (n names) addHeadless(name string, service *corev1.Service, all []*discoveryv1.EndpointSlice) {
 	for _, port := range service.Spec.Ports {
-		if name != "" && name != port.Name || protocol != "" && !strings.EqualFold(string(port.Protocol), protocol) {
-			continue
-		}
-		if known == nil {
-			known = &records{}
-		}
-		if service.Spec.ClusterIP != corev1.ClusterIPNone {
-			add(full, net.ParseIP(service.Spec.ClusterIP), port.Port)
-			continue
-		}
-		for _, e := range s.endpoints(service) {
-			for _, p := range e.ports {
-				if p.Port != nil && ptr.Deref(p.Name, "") == port.Name {
-					add(e.hostname+"."+full, e.ip, *p.Port)
+		n.exists(portName(name, port))
+	}
+	for _, slice := range all {
+		for _, endpoint := range slice.Endpoints {
+			address := endpoint.Addresses[0]
+			ip := net.ParseIP(address).To4()
+			if ip == nil || !ptr.Deref(endpoint.Conditions.Ready, true) {
+				continue
+			}
+			pod := cmp.Or(ptr.Deref(endpoint.Hostname, ""), strings.ReplaceAll(address, ".", "-")) + "." + name
+			n.addAddress(name, ip)
+			n.addAddress(pod, ip)
+			n.addReverse(address, pod)
+			for _, port := range service.Spec.Ports {
+				for _, p := range slice.Ports {
+					if p.Port != nil && ptr.Deref(p.Name, "") == port.Name {
+						n.addPort(name, port, pod, *p.Port)
+					}
 				}
 			}
 		}
 	}
-	return known
 }
 
-// endpoint is one of a headless service that is ready.
-type endpoint struct {
-	hostname string // within the service
-	ip       net.IP
-	ports    []discoveryv1.EndpointPort
+// addPort says where a port of a service, by its name and protocol, is to be found.
+func (n names) addPort(service string, port corev1.ServicePort, target string, number int32) {
+	if port.Name != "" {
+		n.add(&dns.SRV{Hdr: header(portName(service, port), dns.TypeSRV), Target: target, Port: uint16(number), Weight: 100})
+	}
 }
 
-func (s *Server) endpoints(service *corev1.Service) (all []endpoint) {
-	if service.Spec.ClusterIP != corev1.ClusterIPNone {
-		return nil
+func portName(service string, port corev1.ServicePort) string {
+	if port.Name == "" {
+		return service
 	}
-	for _, slice := range s.slices.ByIndex("service", control.Key(service)) {
-		for _, e := range slice.Endpoints {
-			if ip := net.ParseIP(e.Addresses[0]).To4(); ip != nil && ptr.Deref(e.Conditions.Ready, true) {
-				all = append(all, endpoint{hostnameOf(e), ip, slice.Ports})
-			}
-		}
-	}
-	return all
+	return strings.ToLower(fmt.Sprintf("_%s._%s.%s", port.Name, port.Protocol, service))
 }
 
-// hostnameOf returns the label of an endpoint within its service: 10.244.1.2 without a hostname is "10-244-1-2".
-func hostnameOf(endpoint discoveryv1.Endpoint) string {
-	return cmp.Or(ptr.Deref(endpoint.Hostname, ""), strings.ReplaceAll(endpoint.Addresses[0], ".", "-"))
+func (n names) addAddress(name string, ip net.IP) { n.add(&dns.A{Hdr: header(name, dns.TypeA), A: ip}) }
+
+// addReverse says which name an address has. The names above that one are not ours.
+func (n names) addReverse(address, name string) {
+	if reversed, err := dns.ReverseAddr(address); err == nil {
+		n[reversed] = append(n[reversed], &dns.PTR{Hdr: header(reversed, dns.TypePTR), Ptr: name})
+	}
 }
 
-// addressIn returns the IPv4 address that a name of in-addr.arpa stands for, or "".
-func addressIn(name string) string {
-	reversed, is := strings.CutSuffix(name, ".in-addr.arpa.")
-	if !is {
-		return ""
-	}
-	labels := strings.Split(reversed, ".")
-	slices.Reverse(labels)
-	if ip := net.ParseIP(strings.Join(labels, ".")); ip != nil {
-		return ip.String()
-	}
-	return ""
+func (n names) add(record dns.RR) {
+	name := record.Header().Name
+	n.exists(name)
+	n[name] = append(n[name], record)
 }
 
-// reverse answers which name an address has: of a service, or of an endpoint of a headless one.
-func (s *Server) reverse(q dns.Question, address string) (known *records, ours bool) {
-	for _, service := range s.services.ByIndex("address", address) {
-		return only(q, dns.TypePTR, &dns.PTR{Ptr: fmt.Sprintf("%s.%s.svc.%s", service.Name, service.Namespace, s.zone)}), true
+// exists makes a name exist, and with it those above, up to the domain, which does already.
+func (n names) exists(name string) {
+	for _, known := n[name]; !known; _, known = n[name] {
+		n[name] = nil
+		_, name, _ = strings.Cut(name, ".")
 	}
-	known = &records{}
-	for _, slice := range s.slices.ByIndex("address", address) {
-		if _, headless := slice.Labels[corev1.IsHeadlessService]; !headless {
-			continue
-		}
-		ours = true
-		for _, e := range slice.Endpoints {
-			if e.Addresses[0] == address && q.Qtype == dns.TypePTR {
-				known.answer = append(known.answer, &dns.PTR{Hdr: header(q.Name, dns.TypePTR), Ptr: fmt.Sprintf("%s.%s.%s.svc.%s",
-					hostnameOf(e), slice.Labels[discoveryv1.LabelServiceName], slice.Namespace, s.zone)})
-			}
-		}
-	}
-	return known, ours
 }
 
-// only returns the record for a question of its type, and nothing for another.
-func only(q dns.Question, qtype uint16, record dns.RR) *records {
-	*record.Header() = header(q.Name, qtype)
-	if q.Qtype != qtype {
-		return &records{}
-	}
-	return &records{answer: []dns.RR{record}}
+// authority lets others keep that there is no such name, or no such record.
+func authority(domain string) dns.RR {
+	return &dns.SOA{Hdr: header(domain, dns.TypeSOA), Ns: "ns.dns." + domain, Mbox: "hostmaster." + domain,
+		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl}
 }
 
 func header(name string, qtype uint16) dns.RR_Header {

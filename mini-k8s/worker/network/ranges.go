@@ -6,11 +6,14 @@ package network
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
+	"github.com/vishvananda/netlink"
 )
 
 // use is a range of addresses that somebody has.
@@ -65,20 +68,13 @@ func free(ctx context.Context, docker *client.Client, cluster, asked string, fro
 		if err != nil {
 			return "", fmt.Errorf("address range: %w", err)
 		}
-		if taken = conflict(prefix, used); taken == nil {
+		by := slices.IndexFunc(used, func(u use) bool { return u.prefix.Overlaps(prefix) })
+		if by < 0 {
 			return prefix.Masked().String(), nil
 		}
+		taken = fmt.Errorf("choose another address range: %s overlaps %s of %s", prefix, used[by].prefix, used[by].by)
 	}
-	return "", fmt.Errorf("choose another address range: %w", taken)
-}
-
-func conflict(prefix netip.Prefix, used []use) error {
-	for _, u := range used {
-		if u.prefix.Overlaps(prefix) {
-			return fmt.Errorf("%s overlaps %s of %s", prefix, u.prefix, u.by)
-		}
-	}
-	return nil
+	return "", taken
 }
 
 // usedRanges are those of Docker's networks and of the host's routes; each interface that is up has its route.
@@ -99,21 +95,26 @@ func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]u
 			}
 		}
 	}
-	routes, err := listRoutes(ctx)
-	return append(used, usedByRoutes(routes, cluster)...), err
+	routes, err := listRoutes()
+	return append(used, usedByRoutes(routes, cluster, deviceName)...), err
 }
 
 // usedByRoutes leaves out the default route, which overlaps everything, and the cluster's own to its other machines. Those
 // through our bridges stand among Docker's networks, with the name of their cluster; a moment earlier here than there.
-func usedByRoutes(routes []route, cluster string) (used []use) {
+func usedByRoutes(routes []netlink.Route, cluster string, device func(index int) string) (used []use) {
 	for _, r := range routes {
-		prefix, err := netip.ParsePrefix(r.Dst)
-		if addr, single := netip.ParseAddr(r.Dst); single == nil {
-			prefix, err = addr.Prefix(addr.BitLen())
-		}
-		if err == nil && prefix.Bits() > 0 && !strings.HasPrefix(r.Dev, bridgePrefix) && !r.isOf(cluster) { // "default" is no prefix
-			used = append(used, use{prefix, "a route through " + r.Dev})
+		prefix, err := netip.ParsePrefix(r.Dst.String())
+		name := device(r.LinkIndex)
+		if err == nil && prefix.Bits() > 0 && !strings.HasPrefix(name, bridgePrefix) && !isOf(r, cluster) {
+			used = append(used, use{prefix, "a route through " + name})
 		}
 	}
 	return used
+}
+
+func deviceName(index int) string {
+	if device, err := net.InterfaceByIndex(index); err == nil {
+		return device.Name
+	}
+	return "several devices"
 }
