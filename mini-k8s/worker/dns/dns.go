@@ -169,23 +169,22 @@ func (s *Server) fill(m *dns.Msg) {
 			m.Rcode = dns.RcodeNameError
 		}
 		m.Authoritative = true
-		found, alias := only(records, q), ""
-		for _, record := range found {
-			switch record := record.(type) {
-			case *dns.SRV: // its address comes along
-				m.Extra = append(m.Extra, only(known[record.Target], dns.Question{Name: record.Target, Qtype: dns.TypeA})...)
-			case *dns.CNAME:
-				alias = record.Target
-			}
-		}
+		found := only(records, q)
 		if len(found) == 0 {
-			m.Ns = []dns.RR{authority(s.domain)}
-		}
-		m.Answer = append(m.Answer, found...)
-		if alias == "" || q.Qtype == dns.TypeCNAME {
+			m.Ns = only(known[s.domain], dns.Question{Name: s.domain, Qtype: dns.TypeSOA})
 			return
 		}
-		q.Name = alias
+		m.Answer = append(m.Answer, found...)
+		for _, record := range found {
+			if port, is := record.(*dns.SRV); is { // the address comes along
+				m.Extra = append(m.Extra, known[port.Target]...)
+			}
+		}
+		alias, is := found[0].(*dns.CNAME)
+		if !is || q.Qtype == dns.TypeCNAME {
+			return
+		}
+		q.Name = alias.Target
 	}
 	m.Rcode = dns.RcodeServerFailure // they lead in a circle
 }

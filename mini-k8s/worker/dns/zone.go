@@ -29,82 +29,86 @@ func namesOf(domain string, server net.IP, services []*corev1.Service, all []*di
 		key := control.JoinKey(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])
 		ofService[key] = append(ofService[key], slice)
 	}
-	n := names{domain: {authority(domain), &dns.NS{Hdr: header(domain, dns.TypeNS), Ns: "ns.dns." + domain}}}
-	n.addAddress("ns.dns."+domain, server)
-	n.add(&dns.TXT{Hdr: header("dns-version."+domain, dns.TypeTXT), Txt: []string{"1.1.0"}}) // of the specification
+	n := names{}
+	n.add(domain, dns.TypeSOA, &dns.SOA{Ns: "ns.dns." + domain, Mbox: "hostmaster." + domain,
+		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl})
+	n.add(domain, dns.TypeNS, &dns.NS{Ns: "ns.dns." + domain})
+	n.exists("dns." + domain)
+	n.add("ns.dns."+domain, dns.TypeA, &dns.A{A: server})
+	n.add("dns-version."+domain, dns.TypeTXT, &dns.TXT{Txt: []string{"1.1.0"}}) // of the specification
 	n.exists("svc." + domain)
 	for _, service := range services {
 		name := fmt.Sprintf("%s.%s.svc.%s", service.Name, service.Namespace, domain)
-		n.exists(name)
-		switch ip := service.Spec.ClusterIP; {
-		case service.Spec.Type == corev1.ServiceTypeExternalName:
-			n.add(&dns.CNAME{Hdr: header(name, dns.TypeCNAME), Target: dns.Fqdn(service.Spec.ExternalName)})
-		case ip == corev1.ClusterIPNone:
-			n.addHeadless(name, service, ofService[control.Key(service)])
-		default:
-			n.addAddress(name, net.ParseIP(ip))
-			n.addReverse(ip, name)
-			for _, port := range service.Spec.Ports {
-				n.addPort(name, port, name, port.Port)
-			}
-		}
+		n.addService(name, service, ofService[control.Key(service)])
 	}
 	return n
 }
 
-// addHeadless adds the endpoints that are ready, each by its hostname or, if it has none, by its address: "10-244-1-2".
-func (n names) addHeadless(name string, service *corev1.Service, all []*discoveryv1.EndpointSlice) {
-	for _, port := range service.Spec.Ports {
-		n.exists(portName(name, port))
+func (n names) addService(name string, service *corev1.Service, all []*discoveryv1.EndpointSlice) {
+	n.exists(name)
+	if service.Spec.Type == corev1.ServiceTypeExternalName {
+		n.add(name, dns.TypeCNAME, &dns.CNAME{Target: dns.Fqdn(service.Spec.ExternalName)})
+		return
 	}
-	for _, slice := range all {
-		for _, endpoint := range slice.Endpoints {
-			address := endpoint.Addresses[0]
-			ip := net.ParseIP(address).To4()
-			if ip == nil || !ptr.Deref(endpoint.Conditions.Ready, true) {
-				continue
-			}
-			pod := cmp.Or(ptr.Deref(endpoint.Hostname, ""), strings.ReplaceAll(address, ".", "-")) + "." + name
-			n.addAddress(name, ip)
-			n.addAddress(pod, ip)
-			n.addReverse(address, pod)
-			for _, port := range service.Spec.Ports {
-				for _, p := range slice.Ports {
-					if p.Port != nil && ptr.Deref(p.Name, "") == port.Name {
-						n.addPort(name, port, pod, *p.Port)
-					}
-				}
+	ends := endsOf(name, service, all)
+	for _, end := range ends {
+		n.add(name, dns.TypeA, &dns.A{A: end.ip})
+		if end.name != name {
+			n.add(end.name, dns.TypeA, &dns.A{A: end.ip})
+		}
+		if reversed, err := dns.ReverseAddr(end.ip.String()); err == nil {
+			n.add(reversed, dns.TypePTR, &dns.PTR{Ptr: end.name})
+		}
+	}
+	for _, port := range service.Spec.Ports {
+		if port.Name == "" {
+			continue
+		}
+		named := strings.ToLower(fmt.Sprintf("_%s._%s.%s", port.Name, port.Protocol, name))
+		n.exists(named) // also while it is nowhere
+		for _, end := range ends {
+			if number, has := end.ports[port.Name]; has {
+				n.add(named, dns.TypeSRV, &dns.SRV{Target: end.name, Port: uint16(number), Weight: 100})
 			}
 		}
 	}
 }
 
-// addPort says where a port of a service, by its name and protocol, is to be found.
-func (n names) addPort(service string, port corev1.ServicePort, target string, number int32) {
-	if port.Name != "" {
-		n.add(&dns.SRV{Hdr: header(portName(service, port), dns.TypeSRV), Target: target, Port: uint16(number), Weight: 100})
-	}
+// end is where a service leads: to its own address or, if it is headless, to its endpoints.
+type end struct {
+	name  string
+	ip    net.IP
+	ports map[string]int32 // the numbers by name
 }
 
-func portName(service string, port corev1.ServicePort) string {
-	if port.Name == "" {
-		return service
+// endsOf returns one end for a service that has an address. An endpoint of a headless one has the name of its hostname or, if
+// it has none, of its address: "10-244-1-2".
+func endsOf(name string, service *corev1.Service, all []*discoveryv1.EndpointSlice) (ends []end) {
+	if service.Spec.ClusterIP != corev1.ClusterIPNone {
+		ports := map[string]int32{}
+		for _, port := range service.Spec.Ports {
+			ports[port.Name] = port.Port
+		}
+		return []end{{name, net.ParseIP(service.Spec.ClusterIP), ports}}
 	}
-	return strings.ToLower(fmt.Sprintf("_%s._%s.%s", port.Name, port.Protocol, service))
+	for _, slice := range all {
+		ports := map[string]int32{}
+		for _, port := range slice.Ports {
+			ports[ptr.Deref(port.Name, "")] = ptr.Deref(port.Port, 0)
+		}
+		for _, endpoint := range slice.Endpoints {
+			address := endpoint.Addresses[0]
+			if ip := net.ParseIP(address).To4(); ip != nil && ptr.Deref(endpoint.Conditions.Ready, true) {
+				hostname := cmp.Or(ptr.Deref(endpoint.Hostname, ""), strings.ReplaceAll(address, ".", "-"))
+				ends = append(ends, end{hostname + "." + name, ip, ports})
+			}
+		}
+	}
+	return ends
 }
 
-func (n names) addAddress(name string, ip net.IP) { n.add(&dns.A{Hdr: header(name, dns.TypeA), A: ip}) }
-
-// addReverse says which name an address has. The names above that one are not ours.
-func (n names) addReverse(address, name string) {
-	if reversed, err := dns.ReverseAddr(address); err == nil {
-		n[reversed] = append(n[reversed], &dns.PTR{Hdr: header(reversed, dns.TypePTR), Ptr: name})
-	}
-}
-
-func (n names) add(record dns.RR) {
-	name := record.Header().Name
-	n.exists(name)
+func (n names) add(name string, qtype uint16, record dns.RR) {
+	*record.Header() = dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: ttl}
 	n[name] = append(n[name], record)
 }
 
@@ -114,14 +118,4 @@ func (n names) exists(name string) {
 		n[name] = nil
 		_, name, _ = strings.Cut(name, ".")
 	}
-}
-
-// authority lets others keep that there is no such name, or no such record.
-func authority(domain string) dns.RR {
-	return &dns.SOA{Hdr: header(domain, dns.TypeSOA), Ns: "ns.dns." + domain, Mbox: "hostmaster." + domain,
-		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl}
-}
-
-func header(name string, qtype uint16) dns.RR_Header {
-	return dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: ttl}
 }

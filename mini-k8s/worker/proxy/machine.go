@@ -11,26 +11,26 @@ import (
 // claim takes the node ports of the wanted rules, and gives back those that are not wanted any more. One that a program or
 // another cluster on this machine has stays theirs: it leaves the wanted rules.
 func (p *Proxy) claim(wanted rules) {
-	for port, held := range p.claimed {
-		if _, is := wanted[port]; !is {
-			delete(p.claimed, port)
+	for e, held := range p.claimed {
+		if _, is := wanted[e]; !is {
+			delete(p.claimed, e)
 			if held != nil {
 				held.Close()
 			}
 		}
 	}
-	for port := range wanted {
-		if !port.onNode() || p.claimed[port] != nil {
+	for e := range wanted {
+		if e.address.IsValid() || p.claimed[e] != nil {
 			continue
 		}
-		held, err := p.config.Claim(port.protocol, int(port.at.Port()))
+		held, err := p.config.Claim(e.protocol, int(e.port))
 		if err != nil {
-			delete(wanted, port)
-			if _, told := p.claimed[port]; !told {
+			delete(wanted, e)
+			if _, told := p.claimed[e]; !told {
 				slog.Warn("a node port leads nowhere on this machine", "reason", err)
 			}
 		}
-		p.claimed[port] = held
+		p.claimed[e] = held
 	}
 }
 
@@ -48,9 +48,9 @@ func (p *Proxy) forget(old, wanted rules) {
 		return
 	}
 	err := p.config.ForgetUDP(func(sentTo, ledTo netip.AddrPort) bool {
-		e := entry{"udp", sentTo}
+		e := entry{"udp", sentTo.Addr(), sentTo.Port()}
 		if !p.config.ServiceCIDR.Contains(sentTo.Addr()) {
-			e = atNode("udp", sentTo.Port())
+			e.address = netip.Addr{}
 			_, was := old[e]
 			_, is := wanted[e]
 			if !was && !is || !p.config.ClusterCIDR.Contains(ledTo.Addr()) || p.config.ClusterCIDR.Contains(sentTo.Addr()) {

@@ -26,14 +26,9 @@ type rules map[entry]pods
 // entry is what clients send to: an address and port of a service, or, without an address, a port of the machine.
 type entry struct {
 	protocol string
-	at       netip.AddrPort
+	address  netip.Addr
+	port     uint16
 }
-
-func atNode(protocol string, port uint16) entry {
-	return entry{protocol, netip.AddrPortFrom(netip.Addr{}, port)}
-}
-
-func (e entry) onNode() bool { return !e.at.Addr().IsValid() }
 
 // pods are the addresses behind an entry, each once and in order.
 type pods struct {
@@ -61,9 +56,9 @@ func rulesOf(services []*corev1.Service, all []*discoveryv1.EndpointSlice) rules
 				continue
 			}
 			protocol := strings.ToLower(string(port.Protocol))
-			r[entry{protocol, netip.AddrPortFrom(address, uint16(port.Port))}] = behind
+			r[entry{protocol, address, uint16(port.Port)}] = behind
 			if port.NodePort != 0 {
-				r[atNode(protocol, uint16(port.NodePort))] = behind
+				r[entry{protocol: protocol, port: uint16(port.NodePort)}] = behind
 			}
 		}
 	}
@@ -135,10 +130,10 @@ func (e entry) chain(behind pods) (name, pick string) {
 // words returns how the names of the entry's maps and chains begin, and its key in the maps: of what it consists, and what
 // it is.
 func (e entry) words() (kind, fields, key string) {
-	if e.onNode() {
-		return "node-", "meta l4proto . th dport", fmt.Sprintf("%s . %d", e.protocol, e.at.Port())
+	if !e.address.IsValid() {
+		return "node-", "meta l4proto . th dport", fmt.Sprintf("%s . %d", e.protocol, e.port)
 	}
-	return "", "ip daddr . meta l4proto . th dport", fmt.Sprintf("%s . %s . %d", e.at.Addr(), e.protocol, e.at.Port())
+	return "", "ip daddr . meta l4proto . th dport", fmt.Sprintf("%s . %s . %d", e.address, e.protocol, e.port)
 }
 
 // elements adds what the maps have of the rules, or deletes it, but for the hairpins: another service may lead to the same
