@@ -27,6 +27,7 @@ import (
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/util/cache"
 	"k8s.io/utils/ptr"
 )
 
@@ -58,7 +59,7 @@ type Server struct {
 
 // New opens the port; nothing is answered until Run, which closes it.
 func New(deps control.Deps, config Config) (*Server, error) {
-	s := &Server{domain: dns.CanonicalName(config.Domain), upstream: newUpstream(config.Upstream),
+	s := &Server{domain: dns.CanonicalName(config.Domain), upstream: &upstream{config.Upstream, cache.NewLRUExpireCache(most)},
 		services: control.Of[*corev1.Service](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps)}
 	s.loop = control.NewLoop(deps.As("DNS"), 1, s.learn)
 	control.Subscribe(s.loop, s.services, func(_, _ *corev1.Service) { s.loop.AddAfter(s.domain, gather) })

@@ -32,10 +32,6 @@ type kept struct {
 	at     time.Time
 }
 
-func newUpstream(servers []string) *upstream {
-	return &upstream{servers: servers, kept: cache.NewLRUExpireCache(most)}
-}
-
 // Upstreams returns the servers that a resolv.conf names, but for those in not: a server must not ask itself.
 func Upstreams(resolvConf string, not ...string) ([]string, error) {
 	config, err := dns.ClientConfigFromFile(resolvConf)

@@ -247,7 +247,7 @@ func TestTheDefaultRouteAndTheClustersOwnDoNotCount(t *testing.T) {
 		through(1, "10.250.2.0/24", metric("x")), through(1, "10.251.2.0/24", metric("y"))}
 	want := []use{{netip.MustParsePrefix("10.244.0.0/15"), "a route through tun0"},
 		{netip.MustParsePrefix("10.9.9.9/32"), "a route through eth0"}, {netip.MustParsePrefix("10.251.2.0/24"), "a route through eth0"}}
-	if got := usedByRoutes(all, "x", func(index int) string { return names[index] }); !slices.Equal(got, want) {
+	if got := usedRanges("x", nil, all, func(index int) string { return names[index] }); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

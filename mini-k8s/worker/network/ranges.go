@@ -5,6 +5,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 	"github.com/vishvananda/netlink"
 )
@@ -58,10 +60,12 @@ func free(ctx context.Context, docker *client.Client, cluster, asked string, fro
 	if asked != "" {
 		candidates = []string{asked}
 	}
-	used, err := usedRanges(ctx, docker, cluster)
-	if err != nil {
+	networks, err1 := list(ctx, docker)
+	routes, err2 := listRoutes()
+	if err := errors.Join(err1, err2); err != nil {
 		return "", err
 	}
+	used := usedRanges(cluster, networks, routes, deviceName)
 	var taken error
 	for _, candidate := range candidates {
 		prefix, err := netip.ParsePrefix(candidate)
@@ -77,36 +81,27 @@ func free(ctx context.Context, docker *client.Client, cluster, asked string, fro
 	return "", taken
 }
 
-// usedRanges are those of Docker's networks and of the host's routes; each interface that is up has its route.
-func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]use, error) {
-	networks, err := list(ctx, docker)
-	if err != nil {
-		return nil, err
+// usedRanges are those of Docker's networks and of the host's routes; each interface that is up has its route. The default
+// route, which overlaps everything, does not count, nor the cluster's own to its other machines. Those through our bridges
+// stand among Docker's networks, with the name of their cluster; a moment earlier here than there.
+func usedRanges(cluster string, networks []network.Summary, routes []netlink.Route, device func(index int) string) (used []use) {
+	add := func(text, by string) {
+		if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Bits() > 0 {
+			used = append(used, use{prefix, by})
+		}
 	}
-	var used []use
 	for _, n := range networks {
-		ranges := []string{n.Labels[labelServices]}
-		for _, config := range n.IPAM.Config {
-			ranges = append(ranges, config.Subnet)
+		if n.Labels[labelCluster] == cluster {
+			continue
 		}
-		for _, text := range ranges {
-			if prefix, err := netip.ParsePrefix(text); err == nil && n.Labels[labelCluster] != cluster {
-				used = append(used, use{prefix, "Docker network " + n.Name})
-			}
+		add(n.Labels[labelServices], "Docker network "+n.Name)
+		for _, config := range n.IPAM.Config {
+			add(config.Subnet, "Docker network "+n.Name)
 		}
 	}
-	routes, err := listRoutes()
-	return append(used, usedByRoutes(routes, cluster, deviceName)...), err
-}
-
-// usedByRoutes leaves out the default route, which overlaps everything, and the cluster's own to its other machines. Those
-// through our bridges stand among Docker's networks, with the name of their cluster; a moment earlier here than there.
-func usedByRoutes(routes []netlink.Route, cluster string, device func(index int) string) (used []use) {
 	for _, r := range routes {
-		prefix, err := netip.ParsePrefix(r.Dst.String())
-		name := device(r.LinkIndex)
-		if err == nil && prefix.Bits() > 0 && !strings.HasPrefix(name, bridgePrefix) && !isOf(r, cluster) {
-			used = append(used, use{prefix, "a route through " + name})
+		if name := device(r.LinkIndex); !strings.HasPrefix(name, bridgePrefix) && !isOf(r, cluster) {
+			add(r.Dst.String(), "a route through "+name)
 		}
 	}
 	return used

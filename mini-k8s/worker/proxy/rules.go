@@ -7,7 +7,6 @@ package proxy
 // in endpoints or node-endpoints. The kernel remembers the decision for the rest of the connection.
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -79,9 +78,7 @@ func targets(all []*discoveryv1.EndpointSlice, port corev1.ServicePort) (found [
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b netip.AddrPort) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Port(), b.Port()))
-	})
+	slices.SortFunc(found, netip.AddrPort.Compare)
 	return slices.Compact(found)
 }
 
