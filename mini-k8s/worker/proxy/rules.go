@@ -87,9 +87,13 @@ func targets(all []*discoveryv1.EndpointSlice, port corev1.ServicePort) (found [
 func (c Config) update(old, wanted rules) string {
 	chains := wanted.chains()
 	if old == nil || !slices.Equal(chains, old.chains()) {
-		return fmt.Sprintf(table, c.Table, c.ClusterCIDR, c.ServiceCIDR, strings.Join(chains, "")) + c.elements("add", wanted)
+		return fmt.Sprintf(table, c.Table, c.ClusterCIDR, c.ServiceCIDR, strings.Join(chains, "")) + c.script("add", wanted.elements(), nil)
 	}
-	return c.elements("delete", old.without(wanted)) + c.elements("add", wanted.without(old))
+	gone, come := old.without(wanted).elements(), wanted.without(old).elements()
+	add := c.script("add", come, gone)
+	// Another service may lead to the same pod, and whoever has its address next may be sent to itself just as well.
+	delete(gone, "hairpins")
+	return c.script("delete", gone, come) + add
 }
 
 // without returns the rules that are not the same in the others.
@@ -133,25 +137,34 @@ func (e entry) words() (kind, fields, key string) {
 	return "", "ip daddr . meta l4proto . th dport", fmt.Sprintf("%s . %s . %d", e.address, e.protocol, e.port)
 }
 
-// elements adds what the maps have of the rules, or deletes it, but for the hairpins: another service may lead to the same
-// pod, and whoever has that address next may be sent to itself just as well.
-func (c Config) elements(verb string, r rules) string {
-	elements := map[string][]string{} // by map
+// elements are what the rules are in the maps: the elements by the name of the map.
+func (r rules) elements() map[string]sets.Set[string] {
+	all := map[string]sets.Set[string]{}
+	add := func(name, format string, args ...any) {
+		if all[name] == nil {
+			all[name] = sets.New[string]()
+		}
+		all[name].Insert(fmt.Sprintf(format, args...))
+	}
 	for e, behind := range r {
 		kind, _, key := e.words()
 		chain, _ := e.chain(behind)
-		elements[kind+"services"] = append(elements[kind+"services"], key+" : goto "+chain)
+		add(kind+"services", "%s : goto %s", key, chain)
 		for i, pod := range behind.all {
-			elements[kind+"endpoints"] = append(elements[kind+"endpoints"], fmt.Sprintf("%s . %d : %s . %d", key, i, pod.Addr(), pod.Port()))
-			if verb == "add" {
-				elements["hairpins"] = append(elements["hairpins"], fmt.Sprintf("%[1]s . %[1]s", pod.Addr()))
-			}
+			add(kind+"endpoints", "%s . %d : %s . %d", key, i, pod.Addr(), pod.Port())
+			add("hairpins", "%[1]s . %[1]s", pod.Addr())
 		}
 	}
+	return all
+}
+
+// script adds or deletes the elements, but for those that the others have, too.
+func (c Config) script(verb string, elements, others map[string]sets.Set[string]) string {
 	var script strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(elements)) {
-		slices.Sort(elements[name])
-		fmt.Fprintf(&script, "%s element ip %s %s {\n\t%s\n}\n", verb, c.Table, name, strings.Join(slices.Compact(elements[name]), ",\n\t"))
+		if list := sets.List(elements[name].Difference(others[name])); len(list) > 0 {
+			fmt.Fprintf(&script, "%s element ip %s %s {\n\t%s\n}\n", verb, c.Table, name, strings.Join(list, ",\n\t"))
+		}
 	}
 	return script.String()
 }

@@ -108,15 +108,12 @@ func TestOnlyWhatChangesIsWritten(t *testing.T) {
 	}{
 		{"nothing", of("10.244.1.2"), of("10.244.1.2"), ""},
 		{"an endpoint in the place of another", of("10.244.1.2"), of("10.244.1.3"), `delete endpoints 10.96.0.10 . tcp . 80 . 0 : 10.244.1.2 . 8080
-delete services 10.96.0.10 . tcp . 80 : goto pick-1
 add endpoints 10.96.0.10 . tcp . 80 . 0 : 10.244.1.3 . 8080
 add hairpins 10.244.1.3 . 10.244.1.3
-add services 10.96.0.10 . tcp . 80 : goto pick-1
 `},
-		{"one more", of("10.244.1.2"), of("10.244.1.2", "10.244.1.3"), `delete endpoints 10.96.0.10 . tcp . 80 . 0 : 10.244.1.2 . 8080
-delete services 10.96.0.10 . tcp . 80 : goto pick-1
-add endpoints 10.96.0.10 . tcp . 80 . 0 : 10.244.1.2 . 8080, 10.96.0.10 . tcp . 80 . 1 : 10.244.1.3 . 8080
-add hairpins 10.244.1.2 . 10.244.1.2, 10.244.1.3 . 10.244.1.3
+		{"one more", of("10.244.1.2"), of("10.244.1.2", "10.244.1.3"), `delete services 10.96.0.10 . tcp . 80 : goto pick-1
+add endpoints 10.96.0.10 . tcp . 80 . 1 : 10.244.1.3 . 8080
+add hairpins 10.244.1.3 . 10.244.1.3
 add services 10.96.0.10 . tcp . 80 : goto pick-2
 `},
 		{"the last one goes", of("10.244.1.2"), of(), `delete endpoints 10.96.0.10 . tcp . 80 . 0 : 10.244.1.2 . 8080
