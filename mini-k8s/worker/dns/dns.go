@@ -14,22 +14,29 @@ package dns
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"workshop/mini-k8s/control"
 
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/util/cache"
+	"k8s.io/utils/ptr"
 )
 
-// maxAliases is how many names may lead to one another.
-const maxAliases = 8
+const (
+	// maxAliases is how many names may lead to one another.
+	maxAliases = 8
+	// gather is how long a change waits for others that come with it.
+	gather = 10 * time.Millisecond
+)
 
 // Config of a server.
 type Config struct {
@@ -40,45 +47,34 @@ type Config struct {
 
 // Server answers. It is safe for concurrent use.
 type Server struct {
-	config   Config
-	zone     string // the domain as DNS writes it: "cluster.local."
+	domain   string // as DNS writes it: "cluster.local."
 	services *control.Objects[*corev1.Service]
 	slices   *control.Objects[*discoveryv1.EndpointSlice]
+	loop     *control.Loop
+	names    atomic.Pointer[names] // nil until all are known
 	upstream *upstream
 	udp      net.PacketConn
 	tcp      net.Listener
-	synced   atomic.Bool // all names are known
 }
 
 // New opens the port; nothing is answered until Run, which closes it.
 func New(deps control.Deps, config Config) (*Server, error) {
-	s := &Server{
-		config: config, zone: dns.Fqdn(strings.ToLower(config.Domain)), upstream: newUpstream(config.Upstream),
-		services: control.Of[*corev1.Service](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps),
-	}
-	s.services.Index("namespace", func(service *corev1.Service) []string { return []string{service.Namespace} })
-	s.services.Index("address", func(service *corev1.Service) []string { return []string{service.Spec.ClusterIP} })
-	s.slices.Index("service", func(slice *discoveryv1.EndpointSlice) []string {
-		return []string{control.JoinKey(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])}
-	})
-	s.slices.Index("address", addresses)
+	s := &Server{domain: dns.CanonicalName(config.Domain), upstream: &upstream{config.Upstream, cache.NewLRUExpireCache(most)},
+		services: control.Of[*corev1.Service](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps)}
+	s.loop = control.NewLoop(deps.As("DNS"), 1, s.learn)
+	control.Subscribe(s.loop, s.services, func(_, _ *corev1.Service) { s.loop.AddAfter(s.domain, gather) })
+	control.Subscribe(s.loop, s.slices, func(_, _ *discoveryv1.EndpointSlice) { s.loop.AddAfter(s.domain, gather) })
+	s.loop.Add(s.domain)
 	var err error
 	if s.udp, err = net.ListenPacket("udp", config.Listen); err != nil {
 		return nil, fmt.Errorf("open the DNS server's port: %w", err)
 	}
 	// With port 0, for tests, both protocols have the port that the first has got.
-	if s.tcp, err = net.Listen("tcp", s.udp.LocalAddr().String()); err != nil {
+	if s.tcp, err = net.Listen("tcp", s.Address()); err != nil {
 		s.udp.Close()
 		return nil, fmt.Errorf("open the DNS server's port: %w", err)
 	}
 	return s, nil
-}
-
-func addresses(slice *discoveryv1.EndpointSlice) (all []string) {
-	for _, endpoint := range slice.Endpoints {
-		all = append(all, endpoint.Addresses...)
-	}
-	return all
 }
 
 // Address returns where the server listens.
@@ -87,37 +83,30 @@ func (s *Server) Address() string { return s.udp.LocalAddr().String() }
 // Run answers until the context ends. Until all names of the cluster are known it answers SERVFAIL for them, on which clients
 // ask again.
 func (s *Server) Run(ctx context.Context) error {
-	servers := []*dns.Server{
-		{PacketConn: s.udp, Handler: s, UDPSize: dns.DefaultMsgSize},
-		{Listener: s.tcp, Handler: s},
-	}
-	components := []control.Component{{Name: "names", Run: s.learn}}
-	for _, server := range servers {
-		components = append(components, control.Component{Name: "DNS", Run: func(ctx context.Context) error {
-			return serve(ctx, server)
-		}})
-	}
-	return control.Run(ctx, components...)
+	return control.Run(ctx,
+		control.Component{Name: "names", Run: s.loop.Run},
+		control.Component{Name: "DNS over UDP", Run: serve(&dns.Server{PacketConn: s.udp, Handler: s, UDPSize: dns.DefaultMsgSize})},
+		control.Component{Name: "DNS over TCP", Run: serve(&dns.Server{Listener: s.tcp, Handler: s})},
+	)
 }
 
-// learn waits until all names are known.
-func (s *Server) learn(ctx context.Context) error {
-	if err := errors.Join(s.services.WaitSynced(ctx), s.slices.WaitSynced(ctx)); err != nil {
-		return err
-	}
-	s.synced.Store(true)
-	<-ctx.Done()
-	return ctx.Err()
+// learn makes the names anew.
+func (s *Server) learn(context.Context, string) error {
+	now := namesOf(s.domain, s.udp.LocalAddr().(*net.UDPAddr).IP, s.services.List(), s.slices.List())
+	s.names.Store(&now)
+	return nil
 }
 
-func serve(ctx context.Context, server *dns.Server) error {
-	server.NotifyStartedFunc = func() { // one that has not started cannot be shut down
-		context.AfterFunc(ctx, func() { server.Shutdown() })
+func serve(server *dns.Server) func(context.Context) error {
+	return func(ctx context.Context) error {
+		server.NotifyStartedFunc = func() { // one that has not started cannot be shut down
+			context.AfterFunc(ctx, func() { server.Shutdown() })
+		}
+		if err := server.ActivateAndServe(); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("serve DNS: %w", err)
+		}
+		return ctx.Err()
 	}
-	if err := server.ActivateAndServe(); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("serve DNS at %s: %w", server.Addr, err)
-	}
-	return ctx.Err()
 }
 
 // ServeDNS implements dns.Handler.
@@ -149,9 +138,7 @@ func (s *Server) answer(r *dns.Msg) *dns.Msg {
 		m.SetEdns0(dns.DefaultMsgSize, options.Do())
 	}
 	switch {
-	case r.Opcode != dns.OpcodeQuery:
-		m.Rcode = dns.RcodeNotImplemented
-	case len(r.Question) != 1:
+	case r.Opcode != dns.OpcodeQuery || len(r.Question) != 1:
 		m.Rcode = dns.RcodeFormatError
 	case options != nil && options.Version() != 0:
 		m.Rcode = dns.RcodeBadVers
@@ -166,37 +153,53 @@ func (s *Server) answer(r *dns.Msg) *dns.Msg {
 // fill answers the question in m. An alias is followed to its end, for few clients ask on; the end decides whether there
 // is such a name (RFC 6604).
 func (s *Server) fill(m *dns.Msg) {
-	q := m.Question[0]
+	q, known := m.Question[0], ptr.Deref(s.names.Load(), nil)
 	for range maxAliases {
-		known, ours := s.lookUp(q)
+		name := strings.ToLower(q.Name)
+		records, exists := known[name]
 		switch {
-		case !ours:
-			further := s.upstream.answer(q, m)
+		case !exists && !dns.IsSubDomain(s.domain, name):
+			further := s.upstream.answer(q)
 			m.Rcode, m.Answer, m.Ns = further.Rcode, append(m.Answer, further.Answer...), further.Ns
 			m.Extra = append(m.Extra, further.Extra...)
 			return
-		case !s.synced.Load():
+		case known == nil:
 			m.Rcode = dns.RcodeServerFailure
 			return
+		case !exists:
+			m.Rcode = dns.RcodeNameError
 		}
 		m.Authoritative = true
-		if known == nil {
-			m.Rcode, m.Ns = dns.RcodeNameError, []dns.RR{s.soa()}
+		found := only(records, q)
+		if len(found) == 0 {
+			m.Ns = only(known[s.domain], dns.Question{Name: s.domain, Qtype: dns.TypeSOA})
 			return
 		}
-		if q.Qtype == dns.TypeANY { // nobody needs all that there is (RFC 8482)
-			known = &records{answer: []dns.RR{&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO), Cpu: "RFC8482"}}}
+		m.Answer = append(m.Answer, found...)
+		for _, record := range found {
+			if port, is := record.(*dns.SRV); is { // the address comes along
+				m.Extra = append(m.Extra, known[port.Target]...)
+			}
 		}
-		if len(known.answer) == 0 {
-			m.Ns = []dns.RR{s.soa()}
-			return
-		}
-		m.Answer, m.Extra = append(m.Answer, known.answer...), append(m.Extra, known.extra...)
-		alias, is := known.answer[0].(*dns.CNAME)
+		alias, is := found[0].(*dns.CNAME)
 		if !is || q.Qtype == dns.TypeCNAME {
 			return
 		}
 		q.Name = alias.Target
 	}
 	m.Rcode = dns.RcodeServerFailure // they lead in a circle
+}
+
+// only returns copies of the records that answer a question, in any order. They have the letters, large and small, of the
+// question.
+func only(records []dns.RR, q dns.Question) (found []dns.RR) {
+	for _, record := range records {
+		if is := record.Header().Rrtype; is == q.Qtype || is == dns.TypeCNAME {
+			record = dns.Copy(record)
+			record.Header().Name = q.Name
+			found = append(found, record)
+		}
+	}
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	return found
 }

@@ -5,11 +5,10 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sync/singleflight"
+	"k8s.io/apimachinery/pkg/util/cache"
 )
 
 const (
@@ -25,23 +24,12 @@ const (
 // upstream asks others, and keeps what they say for as long as they say that it is good.
 type upstream struct {
 	servers []string
-	udp     *dns.Client
-	tcp     *dns.Client
-	asking  singleflight.Group // one question at a time, however many ask it
-
-	mu   sync.Mutex // guards kept
-	kept map[string]kept
+	kept    *cache.LRUExpireCache // by question
 }
 
 type kept struct {
 	answer *dns.Msg // shared: never changed
 	at     time.Time
-	until  time.Time
-}
-
-func newUpstream(servers []string) *upstream {
-	return &upstream{servers: servers, udp: &dns.Client{Net: "udp", Timeout: patience, UDPSize: dns.DefaultMsgSize},
-		tcp: &dns.Client{Net: "tcp", Timeout: patience}, kept: map[string]kept{}}
 }
 
 // Upstreams returns the servers that a resolv.conf names, but for those in not: a server must not ask itself.
@@ -59,91 +47,52 @@ func Upstreams(resolvConf string, not ...string) ([]string, error) {
 	return servers, nil
 }
 
-// answer returns what those further up say to a question, which a client has asked with the flags of m: from memory while
-// that is good. The answer is the caller's.
-func (u *upstream) answer(q dns.Question, m *dns.Msg) *dns.Msg {
-	query := new(dns.Msg).SetQuestion(dns.CanonicalName(q.Name), q.Qtype)
-	query.CheckingDisabled = m.CheckingDisabled
-	options := m.IsEdns0()
-	query.SetEdns0(dns.DefaultMsgSize, options != nil && options.Do())
-	key := fmt.Sprint(query.Question[0], query.CheckingDisabled, query.IsEdns0().Do())
-	known, ok := u.remember(key)
+// answer returns what those further up say: from memory while that is good. The answer is the caller's.
+func (u *upstream) answer(q dns.Question) *dns.Msg {
+	q.Name = dns.CanonicalName(q.Name)
+	known, ok := u.kept.Get(q)
 	if !ok {
-		asked, _, _ := u.asking.Do(key, func() (any, error) { return u.keep(key, u.ask(query)), nil })
-		known = asked.(kept)
+		answer := u.ask(q)
+		known = kept{answer, time.Now()}
+		u.kept.Add(q, known, goodFor(answer))
 	}
-	answer := known.answer.Copy()
-	age := uint32(time.Since(known.at) / time.Second)
-	for _, section := range [][]dns.RR{answer.Answer, answer.Ns, answer.Extra} {
-		for _, record := range section {
-			record.Header().Ttl -= min(record.Header().Ttl, age)
-		}
+	answer, age := known.(kept).answer.Copy(), uint32(time.Since(known.(kept).at)/time.Second)
+	for _, record := range slices.Concat(answer.Answer, answer.Ns, answer.Extra) {
+		record.Header().Ttl -= min(record.Header().Ttl, age)
 	}
 	return answer
 }
 
 // ask asks one after the other until one answers. A server that fails or refuses counts as one that does not answer. An
 // answer that is too long for UDP is asked for again over TCP.
-func (u *upstream) ask(query *dns.Msg) *dns.Msg {
-	last := new(dns.Msg).SetRcode(query, dns.RcodeServerFailure)
+func (u *upstream) ask(q dns.Question) *dns.Msg {
+	query := new(dns.Msg).SetQuestion(q.Name, q.Qtype).SetEdns0(dns.DefaultMsgSize, false)
 	for _, server := range u.servers {
-		answer, _, err := u.udp.Exchange(query, server)
+		answer, _, err := (&dns.Client{Net: "udp", Timeout: patience}).Exchange(query, server)
 		if err == nil && answer.Truncated {
-			answer, _, err = u.tcp.Exchange(query, server)
+			answer, _, err = (&dns.Client{Net: "tcp", Timeout: patience}).Exchange(query, server)
 		}
-		if err != nil {
-			slog.Debug("a DNS server does not answer", "server", server, "name", query.Question[0].Name, "reason", err)
+		if err != nil || answer.Rcode == dns.RcodeServerFailure || answer.Rcode == dns.RcodeRefused {
+			slog.Debug("a DNS server does not answer", "server", server, "name", q.Name, "reason", err)
 			continue
 		}
 		// What two servers tell each other of themselves is nothing for others.
 		answer.Extra = slices.DeleteFunc(answer.Extra, func(record dns.RR) bool { return record.Header().Rrtype == dns.TypeOPT })
-		if last = answer; answer.Rcode != dns.RcodeServerFailure && answer.Rcode != dns.RcodeRefused {
-			break
-		}
+		return answer
 	}
-	return last
+	return new(dns.Msg).SetRcode(query, dns.RcodeServerFailure)
 }
 
-func (u *upstream) remember(key string) (kept, bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	known, ok := u.kept[key]
-	return known, ok && time.Now().Before(known.until)
-}
-
-// keep remembers an answer. When there is no more room, others go, whichever come first: what is asked for often comes
-// back.
-func (u *upstream) keep(key string, answer *dns.Msg) kept {
-	now := time.Now()
-	known := kept{answer: answer, at: now, until: now.Add(goodFor(answer))}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for other := range u.kept {
-		if len(u.kept) < most {
-			break
-		}
-		delete(u.kept, other)
-	}
-	u.kept[key] = known
-	return known
-}
-
-// goodFor returns how long an answer may be kept: as the shortest of its records says; that there is nothing, as the SOA
-// says (RFC 2308); that nobody has answered, for a moment.
+// goodFor returns how long an answer may be kept: as the shortest of its records says, among them the SOA of what does not
+// exist (RFC 2308); that nobody has answered, for a moment.
 func goodFor(answer *dns.Msg) time.Duration {
-	if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
+	records := slices.Concat(answer.Answer, answer.Ns)
+	if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError || len(records) == 0 {
 		return failed
 	}
 	good := longest
-	for _, record := range append(answer.Answer[:len(answer.Answer):len(answer.Answer)], answer.Ns...) {
-		seconds := record.Header().Ttl
-		if soa, is := record.(*dns.SOA); is {
-			seconds = min(seconds, soa.Minttl)
-		}
-		good = min(good, time.Duration(seconds)*time.Second)
-	}
-	if len(answer.Answer)+len(answer.Ns) == 0 {
-		return failed
+	for _, record := range records {
+		good = min(good, time.Duration(record.Header().Ttl)*time.Second)
 	}
 	return good
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/vishvananda/netlink"
 
 	"workshop/mini-k8s/images"
 )
@@ -232,27 +234,34 @@ func TestFreeCIDRNamesTheConflict(t *testing.T) {
 }
 
 func TestTheDefaultRouteAndTheClustersOwnDoNotCount(t *testing.T) {
-	all := []route{{Dst: "default", Gateway: "192.0.2.1", Dev: "eth0"}, {Dst: "10.244.0.0/15", Dev: "tun0"},
-		{Dst: "10.9.9.9", Dev: "eth0"}, {Dst: "10.250.1.0/24", Dev: "mk8s-1"},
-		{Dst: "10.250.2.0/24", Dev: "eth0", Protocol: protocol, Metric: metric("x")},
-		{Dst: "10.251.2.0/24", Dev: "eth0", Protocol: protocol, Metric: metric("y")}}
+	names := []string{"", "eth0", "tun0", "mk8s-1"}
+	through := func(index int, to string, marks ...int) netlink.Route {
+		r := netlink.Route{LinkIndex: index}
+		_, r.Dst, _ = net.ParseCIDR(to)
+		if marks != nil {
+			r.Protocol, r.Priority = protocol, marks[0]
+		}
+		return r
+	}
+	all := []netlink.Route{through(1, "0.0.0.0/0"), through(1, ""), through(2, "10.244.0.0/15"), through(1, "10.9.9.9/32"), through(3, "10.250.1.0/24"),
+		through(1, "10.250.2.0/24", metric("x")), through(1, "10.251.2.0/24", metric("y"))}
 	want := []use{{netip.MustParsePrefix("10.244.0.0/15"), "a route through tun0"},
 		{netip.MustParsePrefix("10.9.9.9/32"), "a route through eth0"}, {netip.MustParsePrefix("10.251.2.0/24"), "a route through eth0"}}
-	if got := usedByRoutes(all, "x"); !slices.Equal(got, want) {
+	if got := usedRanges("x", nil, all, func(index int) string { return names[index] }); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
-func TestDeletionsPickOnlyTheClustersRules(t *testing.T) {
-	got := deletions(`-P FORWARD DROP
+func TestOnlyTheClustersRulesAreOurs(t *testing.T) {
+	got := oursAmong(`-P FORWARD DROP
 -A DOCKER-USER -s 10.244.0.0/16 -m comment --comment "mini-k8s/demo" -j ACCEPT
 -A DOCKER-USER -d 10.245.0.0/16 -m comment --comment "mini-k8s/demo-2" -j ACCEPT
 -A FORWARD -d 10.244.0.0/16 -m comment --comment "mini-k8s/demo" -j ACCEPT
 -A DOCKER-USER -d 10.244.0.0/16 -m comment --comment mini-k8s/demo -j ACCEPT
 -A DOCKER-USER -j RETURN
 `, "demo")
-	want := "[[-D DOCKER-USER -s 10.244.0.0/16 -m comment --comment mini-k8s/demo -j ACCEPT] " +
-		"[-D DOCKER-USER -d 10.244.0.0/16 -m comment --comment mini-k8s/demo -j ACCEPT]]"
+	want := "[[DOCKER-USER -s 10.244.0.0/16 -m comment --comment mini-k8s/demo -j ACCEPT] " +
+		"[DOCKER-USER -d 10.244.0.0/16 -m comment --comment mini-k8s/demo -j ACCEPT]]"
 	if fmt.Sprint(got) != want {
 		t.Errorf("got  %v\nwant %s", got, want)
 	}

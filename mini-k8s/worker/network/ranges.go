@@ -5,12 +5,17 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
+	"github.com/vishvananda/netlink"
 )
 
 // use is a range of addresses that somebody has.
@@ -55,65 +60,56 @@ func free(ctx context.Context, docker *client.Client, cluster, asked string, fro
 	if asked != "" {
 		candidates = []string{asked}
 	}
-	used, err := usedRanges(ctx, docker, cluster)
-	if err != nil {
+	networks, err1 := list(ctx, docker)
+	routes, err2 := listRoutes()
+	if err := errors.Join(err1, err2); err != nil {
 		return "", err
 	}
+	used := usedRanges(cluster, networks, routes, deviceName)
 	var taken error
 	for _, candidate := range candidates {
 		prefix, err := netip.ParsePrefix(candidate)
 		if err != nil {
 			return "", fmt.Errorf("address range: %w", err)
 		}
-		if taken = conflict(prefix, used); taken == nil {
+		by := slices.IndexFunc(used, func(u use) bool { return u.prefix.Overlaps(prefix) })
+		if by < 0 {
 			return prefix.Masked().String(), nil
 		}
+		taken = fmt.Errorf("choose another address range: %s overlaps %s of %s", prefix, used[by].prefix, used[by].by)
 	}
-	return "", fmt.Errorf("choose another address range: %w", taken)
+	return "", taken
 }
 
-func conflict(prefix netip.Prefix, used []use) error {
-	for _, u := range used {
-		if u.prefix.Overlaps(prefix) {
-			return fmt.Errorf("%s overlaps %s of %s", prefix, u.prefix, u.by)
+// usedRanges are those of Docker's networks and of the host's routes; each interface that is up has its route. The default
+// route, which overlaps everything, does not count, nor the cluster's own to its other machines. Those through our bridges
+// stand among Docker's networks, with the name of their cluster; a moment earlier here than there.
+func usedRanges(cluster string, networks []network.Summary, routes []netlink.Route, device func(index int) string) (used []use) {
+	add := func(text, by string) {
+		if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Bits() > 0 {
+			used = append(used, use{prefix, by})
 		}
 	}
-	return nil
-}
-
-// usedRanges are those of Docker's networks and of the host's routes; each interface that is up has its route.
-func usedRanges(ctx context.Context, docker *client.Client, cluster string) ([]use, error) {
-	networks, err := list(ctx, docker)
-	if err != nil {
-		return nil, err
-	}
-	var used []use
 	for _, n := range networks {
-		ranges := []string{n.Labels[labelServices]}
-		for _, config := range n.IPAM.Config {
-			ranges = append(ranges, config.Subnet)
+		if n.Labels[labelCluster] == cluster {
+			continue
 		}
-		for _, text := range ranges {
-			if prefix, err := netip.ParsePrefix(text); err == nil && n.Labels[labelCluster] != cluster {
-				used = append(used, use{prefix, "Docker network " + n.Name})
-			}
+		add(n.Labels[labelServices], "Docker network "+n.Name)
+		for _, config := range n.IPAM.Config {
+			add(config.Subnet, "Docker network "+n.Name)
 		}
 	}
-	routes, err := listRoutes(ctx)
-	return append(used, usedByRoutes(routes, cluster)...), err
-}
-
-// usedByRoutes leaves out the default route, which overlaps everything, and the cluster's own to its other machines. Those
-// through our bridges stand among Docker's networks, with the name of their cluster; a moment earlier here than there.
-func usedByRoutes(routes []route, cluster string) (used []use) {
 	for _, r := range routes {
-		prefix, err := netip.ParsePrefix(r.Dst)
-		if addr, single := netip.ParseAddr(r.Dst); single == nil {
-			prefix, err = addr.Prefix(addr.BitLen())
-		}
-		if err == nil && prefix.Bits() > 0 && !strings.HasPrefix(r.Dev, bridgePrefix) && !r.isOf(cluster) { // "default" is no prefix
-			used = append(used, use{prefix, "a route through " + r.Dev})
+		if name := device(r.LinkIndex); !strings.HasPrefix(name, bridgePrefix) && !isOf(r, cluster) {
+			add(r.Dst.String(), "a route through "+name)
 		}
 	}
 	return used
+}
+
+func deviceName(index int) string {
+	if device, err := net.InterfaceByIndex(index); err == nil {
+		return device.Name
+	}
+	return "several devices"
 }

@@ -7,25 +7,24 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
 	"slices"
-	"strconv"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
 
 // protocol is the mark of our routes among all that others have made; see /etc/iproute2/rt_protos for theirs.
-const protocol = "77"
+const protocol = 77
 
 // metric tells the routes of one cluster from those of another: a route has no room for a name.
-func metric(cluster string) uint32 {
+func metric(cluster string) int {
 	sum := sha256.Sum256([]byte(cluster))
-	return binary.BigEndian.Uint32(sum[:]) | 1 // 0 would be none
+	return int(binary.BigEndian.Uint32(sum[:]) | 1) // 0 would be none
 }
 
 // Route leads to the pods of a node on another machine.
@@ -68,56 +67,48 @@ func Addresses() (all []netip.Addr, err error) {
 
 // SetRoutes makes the cluster's routes those that are wanted. It leaves alone what is right already, and what others have
 // made; it goes on after a failure and returns all of them.
-func SetRoutes(ctx context.Context, cluster string, wanted []Route) error {
-	found, err := listRoutes(ctx)
+func SetRoutes(_ context.Context, cluster string, wanted []Route) error {
+	found, err := listRoutes()
 	if err != nil {
 		return err
 	}
-	found = slices.DeleteFunc(found, func(r route) bool { return !r.isOf(cluster) })
-	mark := []string{"proto", protocol, "metric", strconv.Itoa(int(metric(cluster)))}
+	ours := map[string]netlink.Route{} // by range
+	for _, r := range found {
+		if isOf(r, cluster) {
+			ours[r.Dst.String()] = r
+		}
+	}
 	var failures []error
 	for _, w := range wanted {
-		right := route{Dst: w.PodCIDR.String(), Gateway: w.Via.String()}
-		isRight := func(r route) bool { return r.Dst == right.Dst && r.Gateway == right.Gateway }
-		if !slices.ContainsFunc(found, isRight) {
-			_, err := run(ctx, "", "ip", append([]string{"route", "replace", right.Dst, "via", right.Gateway}, mark...)...)
-			if err != nil {
+		to, via := w.PodCIDR.String(), net.IP(w.Via.AsSlice())
+		if there, is := ours[to]; !is || !there.Gw.Equal(via) {
+			_, dst, _ := net.ParseCIDR(to)
+			if err := netlink.RouteReplace(&netlink.Route{Dst: dst, Gw: via, Protocol: protocol, Priority: metric(cluster)}); err != nil {
 				failures = append(failures, fmt.Errorf("the pods of node %s cannot be reached from here: its address %s is not on a "+
 					"network of this machine. Give all workers a --master on one network, or have your routers send %s to it: %w",
-					w.Node, w.Via, w.PodCIDR, err))
+					w.Node, via, to, err))
 				continue
 			}
 		}
-		found = slices.DeleteFunc(found, func(r route) bool { return r.Dst == right.Dst })
+		delete(ours, to)
 	}
-	for _, r := range found {
-		_, err := run(ctx, "", "ip", append([]string{"route", "delete", r.Dst}, mark...)...)
-		failures = append(failures, err)
+	for to, r := range ours {
+		if err := netlink.RouteDel(&r); err != nil {
+			failures = append(failures, fmt.Errorf("delete the route to %s: %w", to, err))
+		}
 	}
 	return errors.Join(failures...)
 }
 
-// route is one of the host's, as ip shows it.
-type route struct {
-	Dst, Dev, Gateway, Protocol string
-	Metric                      uint32
+func isOf(r netlink.Route, cluster string) bool {
+	return r.Protocol == protocol && r.Priority == metric(cluster)
 }
 
-func (r route) isOf(cluster string) bool {
-	return r.Protocol == protocol && r.Metric == metric(cluster)
-}
-
-// listRoutes finds none where there is no ip: there Docker is in a virtual machine, whose routes are not ours to see.
-func listRoutes(ctx context.Context) (routes []route, err error) {
-	text, err := run(ctx, "", "ip", "-json", "-4", "route")
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil, nil
-	}
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &routes)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+// listRoutes finds none on other systems than Linux: there Docker is in a virtual machine, whose routes are not ours to see.
+func listRoutes() ([]netlink.Route, error) {
+	routes, err := netlink.RouteList(nil, unix.AF_INET)
+	if err != nil && !errors.Is(err, netlink.ErrNotImplemented) {
+		return nil, fmt.Errorf("list the routes of this machine: %w", err)
 	}
 	return routes, nil
 }

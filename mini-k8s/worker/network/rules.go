@@ -36,13 +36,6 @@ func table(cluster string) string   { return "mini-k8s-" + cluster }
 // Services returns the name of the table for the rules of the cluster's services. The proxy fills it.
 func Services(cluster string) string { return table(cluster) + "-services" }
 
-// accepts are the rules that let packets from and to pods through. Two: one that asked for both addresses at once
-// would stop other machines, whose addresses are not pods'.
-func accepts(cluster, cidr string) [][]string {
-	mark := []string{"-m", "comment", "--comment", comment(cluster), "-j", "ACCEPT"}
-	return [][]string{append([]string{"-s", cidr}, mark...), append([]string{"-d", cidr}, mark...)}
-}
-
 // masquerade is the table in which pods that leave the cluster get the host's address, and are kept from the host's
 // loopback; just as nft lists it.
 func masquerade(cluster, cidr string) string {
@@ -60,17 +53,24 @@ func masquerade(cluster, cidr string) string {
 `, table(cluster), cidr)
 }
 
-// ensureRules writes only what is missing. Creating a table, deleting it and creating it again in one transaction replaces
-// it, whether or not it was there, with no moment without it.
+// without is a script that makes sure that there is no such table. With the table's text behind it, it replaces the table,
+// with no moment without it.
+func without(table string) string {
+	return fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", table)
+}
+
+// ensureRules writes only what is missing.
 func ensureRules(ctx context.Context, cluster, cidr string) error {
 	if err := loadBridgeFilter(ctx); err != nil {
 		return err
 	}
-	for _, rule := range accepts(cluster, cidr) {
-		if _, err := run(ctx, "", "iptables", append([]string{"-w", "-C", "DOCKER-USER"}, rule...)...); err == nil {
+	// Two rules: one that asked for both addresses at once would stop other machines, whose addresses are not pods'.
+	for _, end := range []string{"-s", "-d"} {
+		rule := []string{"DOCKER-USER", end, cidr, "-m", "comment", "--comment", comment(cluster), "-j", "ACCEPT"}
+		if _, err := iptables(ctx, "-C", rule...); err == nil {
 			continue // it is there
 		}
-		if _, err := run(ctx, "", "iptables", append([]string{"-w", "-I", "DOCKER-USER"}, rule...)...); err != nil {
+		if _, err := iptables(ctx, "-I", rule...); err != nil {
 			return fmt.Errorf("let packets from and to pods pass: %w", err)
 		}
 	}
@@ -78,7 +78,7 @@ func ensureRules(ctx context.Context, cluster, cidr string) error {
 	if found, err := run(ctx, "", "nft", "list", "table", "ip", table(cluster)); err == nil && found == wanted {
 		return nil
 	}
-	if err := Apply(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", table(cluster))+wanted); err != nil {
+	if err := Apply(ctx, without(table(cluster))+wanted); err != nil {
 		return fmt.Errorf("masquerade what leaves the cluster: %w", err)
 	}
 	return nil
@@ -112,15 +112,14 @@ func Apply(ctx context.Context, script string) error {
 // straight would come from an address that its client has not asked. It is for the bridges, and the pods on them, that are
 // there now.
 func AllowDetours() error {
-	var files []string
-	for _, detour := range []string{"sys/class/net/*/brif/*/hairpin_mode", "proc/sys/net/ipv4/conf/*/route_localnet", "sys/class/net/*/bridge/nf_call_iptables"} {
-		found, _ := filepath.Glob("/" + strings.Replace(detour, "*", bridgePrefix+"*", 1))
-		files = append(files, found...)
-	}
 	var failures []error
-	for _, file := range files {
-		if err := os.WriteFile(file, []byte("1"), 0); !errors.Is(err, os.ErrNotExist) { // a pod may be gone by now
-			failures = append(failures, err)
+	for _, detour := range []string{"/sys/class/net/%s*/brif/*/hairpin_mode", "/proc/sys/net/ipv4/conf/%s*/route_localnet",
+		"/sys/class/net/%s*/bridge/nf_call_iptables"} {
+		files, _ := filepath.Glob(fmt.Sprintf(detour, bridgePrefix))
+		for _, file := range files {
+			if err := os.WriteFile(file, []byte("1"), 0); !errors.Is(err, os.ErrNotExist) { // a pod may be gone by now
+				failures = append(failures, err)
+			}
 		}
 	}
 	return errors.Join(failures...)
@@ -129,31 +128,31 @@ func AllowDetours() error {
 // removeRules goes by the comment and the table's name, so that it finds those of an earlier range as well, and takes the
 // routes with them.
 func removeRules(ctx context.Context, cluster string) error {
-	rules, err := run(ctx, "", "iptables", "-w", "-S")
+	rules, err := iptables(ctx, "-S")
 	failures := []error{err}
-	for _, rule := range deletions(rules, cluster) {
-		_, err := run(ctx, "", "iptables", append([]string{"-w"}, rule...)...)
+	for _, rule := range oursAmong(rules, cluster) {
+		_, err := iptables(ctx, "-D", rule...)
 		failures = append(failures, err)
 	}
-	for _, name := range []string{table(cluster), Services(cluster)} {
-		failures = append(failures, Apply(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", name)))
-	}
-	failures = append(failures, SetRoutes(ctx, cluster, nil))
+	failures = append(failures, Apply(ctx, without(table(cluster))+without(Services(cluster))), SetRoutes(ctx, cluster, nil))
 	// Where a tool is not installed it cannot have left anything.
 	failures = slices.DeleteFunc(failures, func(err error) bool { return errors.Is(err, exec.ErrNotFound) })
 	return errors.Join(failures...)
 }
 
-// deletions picks the cluster's rules from the output of iptables -S and turns them into arguments that delete them.
-func deletions(rules, cluster string) (all [][]string) {
+// oursAmong picks the cluster's rules from the output of iptables -S, each as arguments.
+func oursAmong(rules, cluster string) (all [][]string) {
 	for line := range strings.Lines(rules) {
-		rule, ours := strings.CutPrefix(line, "-A DOCKER-USER ")
-		words := strings.Fields(strings.ReplaceAll(rule, `"`, ""))
-		if ours && slices.Contains(words, comment(cluster)) {
-			all = append(all, append([]string{"-D", "DOCKER-USER"}, words...))
+		words := strings.Fields(strings.ReplaceAll(line, `"`, ""))
+		if strings.HasPrefix(line, "-A DOCKER-USER ") && slices.Contains(words, comment(cluster)) {
+			all = append(all, words[1:])
 		}
 	}
 	return all
+}
+
+func iptables(ctx context.Context, verb string, rule ...string) (string, error) {
+	return run(ctx, "", "iptables", append([]string{"-w", verb}, rule...)...)
 }
 
 // run runs a tool and returns what it wrote; an error tells what the tool says was wrong.

@@ -13,7 +13,7 @@ package proxy
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -28,10 +28,12 @@ import (
 const (
 	// gather is how long a change waits for others that come with it.
 	gather = 10 * time.Millisecond
-	// retry is how long to wait when the rules could not be set, and repair how often they are set anew for the case
-	// that somebody has spoiled them.
-	retry  = 2 * time.Second
+	// repair is how often the rules are set anew for the case that somebody has spoiled them.
 	repair = 5 * time.Minute
+
+	// The keys of the loop.
+	changes = "changes"
+	anew    = "all rules anew"
 )
 
 // Config of a proxy.
@@ -50,73 +52,50 @@ type Config struct {
 // Proxy keeps the rules of one machine.
 type Proxy struct {
 	config   Config
+	loop     *control.Loop
 	services *control.Objects[*corev1.Service]
 	slices   *control.Objects[*discoveryv1.EndpointSlice]
-	changed  chan struct{}        // holds a token when there may be something to do
-	applied  rules                // what was set; nil if nobody knows what is
-	claimed  map[string]io.Closer // the node ports of the rules, as their keys; nil if somebody else has it
+	applied  rules               // what was set; nil if nobody knows what is
+	claimed  map[entry]io.Closer // the node ports of the rules; nil if somebody else has it
 }
 
 // New returns a proxy that does nothing until Run.
 func New(deps control.Deps, config Config) *Proxy {
-	return &Proxy{
-		config: config, changed: make(chan struct{}, 1), claimed: map[string]io.Closer{},
-		services: control.Of[*corev1.Service](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps),
-	}
+	p := &Proxy{config: config, claimed: map[entry]io.Closer{},
+		services: control.Of[*corev1.Service](deps), slices: control.Of[*discoveryv1.EndpointSlice](deps)}
+	p.loop = control.NewLoop(deps.As("proxy"), 1, p.sync)
+	control.Subscribe(p.loop, p.services, func(_, _ *corev1.Service) { p.loop.AddAfter(changes, gather) })
+	control.Subscribe(p.loop, p.slices, func(_, _ *discoveryv1.EndpointSlice) { p.loop.AddAfter(changes, gather) })
+	p.loop.Add(anew)
+	return p
 }
 
 // Run sets the rules whenever they change, until the context ends. It begins when all is known that there is: half of it
 // would break connections that work.
 func (p *Proxy) Run(ctx context.Context) error {
-	if err := errors.Join(p.services.WaitSynced(ctx), p.slices.WaitSynced(ctx)); err != nil {
-		return err
-	}
-	p.services.Subscribe(ctx, func(_, _ *corev1.Service) { p.wake() })
-	p.slices.Subscribe(ctx, func(_, _ *discoveryv1.EndpointSlice) { p.wake() })
 	defer p.claim(nil)
-	p.wake() // there may be none of either, and rules of an earlier run
-	for again := time.After(repair); ctx.Err() == nil; {
-		select {
-		case <-ctx.Done():
-		case <-again:
-			p.applied, again = nil, time.After(repair)
-			p.wake()
-		case <-p.changed:
-			control.Sleep(ctx, gather)
-			select {
-			case <-p.changed: // that one is done with this one
-			default:
-			}
-			p.sync(ctx)
-		}
-	}
-	return ctx.Err()
-}
-
-func (p *Proxy) wake() {
-	select {
-	case p.changed <- struct{}{}:
-	default: // it is awake already
-	}
+	return p.loop.Run(ctx)
 }
 
 // sync sets the rules if they are other than those that were set. After a failure all of them are set anew.
-func (p *Proxy) sync(ctx context.Context) {
+func (p *Proxy) sync(ctx context.Context, key string) error {
+	if key == anew {
+		p.applied = nil
+		p.loop.AddAfter(anew, repair)
+	}
 	wanted := rulesOf(p.services.List(), p.slices.List())
 	p.claim(wanted)
 	script := p.config.update(p.applied, wanted)
 	if script == "" {
-		return
+		return nil
 	}
 	start := time.Now()
 	if err := p.config.Apply(ctx, script); err != nil {
-		if p.applied = nil; ctx.Err() == nil {
-			slog.Warn("cannot set the rules of the services", "again", retry, "reason", err)
-			time.AfterFunc(retry, p.wake)
-		}
-		return
+		p.applied = nil
+		return fmt.Errorf("set the rules of the services: %w", err)
 	}
 	p.forget(p.applied, wanted)
 	p.applied = wanted
-	slog.Debug("services follow", "ports", len(wanted[services])+len(wanted[nodePorts]), "took", time.Since(start))
+	slog.Debug("services follow", "ports", len(wanted), "took", time.Since(start))
+	return nil
 }
