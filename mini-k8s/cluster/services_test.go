@@ -29,6 +29,13 @@ func TestDockerServiceLosesNoRequestWhileItsPodsChange(t *testing.T) {
 	u.serving(3)
 	address := u.service("hello", nil)
 	u.serves("hello", 3)
+	eventually(t, "the service answers", func() bool {
+		response, err := http.Get("http://" + address)
+		if err == nil {
+			response.Body.Close()
+		}
+		return err == nil
+	}, u.log)
 	load := newLoad(t, "http://"+address)
 
 	u.kubectl("set", "image", "deployment/hello", "hello="+images.HelloV2.Name)
