@@ -1,12 +1,11 @@
 package api
 
 import (
-	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 )
 
 // The addresses of a service: which it has, and what a change may do to them. That no two services have the same one is
@@ -68,17 +67,17 @@ func defaultAddresses(s *corev1.ServiceSpec) {
 	setDefaultPtr(&s.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack)
 }
 
-func checkAddresses(c *check, s *corev1.ServiceSpec, old *corev1.Service, path *field.Path) {
-	ips, families, policy := path.Child("clusterIPs"), path.Child("ipFamilies"), path.Child("ipFamilyPolicy")
-	if s.Type == corev1.ServiceTypeExternalName {
-		for at, set := range map[*field.Path]bool{ips: s.ClusterIP != "" || len(s.ClusterIPs) > 0, families: len(s.IPFamilies) > 0, policy: s.IPFamilyPolicy != nil} {
-			if set {
-				c.add(field.Forbidden(at, "may not be set for ExternalName services"))
-			}
-		}
-		return
-	}
+func checkAddresses(c *check, s *corev1.ServiceSpec, at *field.Path) {
+	ips, first := at.Child("clusterIPs"), at.Child("clusterIPs").Index(0)
 	switch {
+	case s.Type == corev1.ServiceTypeExternalName && (s.ClusterIP != "" || len(s.ClusterIPs) > 0):
+		c.add(field.Forbidden(ips, "may not be set for ExternalName services"))
+	case s.Type == corev1.ServiceTypeExternalName && s.ExternalName == "":
+		c.required(at.Child("externalName"), false)
+	case s.Type == corev1.ServiceTypeExternalName:
+		c.invalid(at.Child("externalName"), s.ExternalName, validation.IsDNS1123Subdomain(strings.TrimSuffix(s.ExternalName, "."))...)
+	case len(s.Ports) == 0 && s.ClusterIP != corev1.ClusterIPNone:
+		c.required(at.Child("ports"), false)
 	case s.ClusterIP == "" && len(s.ClusterIPs) > 0:
 		c.invalid(ips, s.ClusterIPs, "must be empty when `clusterIP` is not specified")
 	case s.ClusterIP == "":
@@ -87,29 +86,8 @@ func checkAddresses(c *check, s *corev1.ServiceSpec, old *corev1.Service, path *
 	case len(s.ClusterIPs) > 1:
 		c.invalid(ips, s.ClusterIPs, "this cluster is not configured for dual-stack services: use one address")
 	case s.ClusterIP != corev1.ClusterIPNone:
-		c.add(validation.IsValidIP(ips.Index(0), s.ClusterIP)...)
+		c.add(validation.IsValidIP(first, s.ClusterIP)...)
 	case HasNodePorts(s):
-		c.invalid(ips.Index(0), s.ClusterIP, "may not be set to 'None' for NodePort services")
-	}
-	if old != nil && old.Spec.ClusterIP != "" && s.ClusterIP != old.Spec.ClusterIP {
-		c.invalid(ips.Index(0), s.ClusterIPs, "may not change once set")
-	}
-	for i, family := range s.IPFamilies {
-		if family != corev1.IPv4Protocol || i > 0 {
-			c.invalid(families.Index(i), family, "not configured on this cluster")
-		}
-	}
-	if wanted := ptr.Deref(s.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack); wanted == corev1.IPFamilyPolicyRequireDualStack {
-		c.invalid(policy, wanted, "this cluster is not configured for dual-stack services")
-	} else {
-		oneOf(c, policy, wanted, corev1.IPFamilyPolicySingleStack, corev1.IPFamilyPolicyPreferDualStack)
-	}
-	numbers := map[string]bool{}
-	for i, port := range s.Ports { // TCP and UDP may share one
-		number := fmt.Sprint(port.NodePort, port.Protocol)
-		if port.NodePort != 0 && numbers[number] {
-			c.add(field.Duplicate(path.Child("ports").Index(i).Child("nodePort"), port.NodePort))
-		}
-		numbers[number] = true
+		c.invalid(first, s.ClusterIP, "may not be set to 'None' for NodePort services")
 	}
 }

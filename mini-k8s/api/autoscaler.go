@@ -18,34 +18,27 @@ var autoscalers = behaviour[*autoscalingv2.HorizontalPodAutoscaler]{
 		return []any{h.Name, reference, autoscalerTargets(h), ptr.Deref(h.Spec.MinReplicas, 1), h.Spec.MaxReplicas,
 			h.Status.CurrentReplicas, age(h.CreationTimestamp)}
 	},
-	defaults: func(h *autoscalingv2.HorizontalPodAutoscaler) {
-		setDefaultPtr(&h.Spec.MinReplicas, 1)
-		if len(h.Spec.Metrics) == 0 {
-			h.Spec.Metrics = cpuUtilization(80)
-		}
-		if h.Spec.Behavior != nil {
-			DefaultScaling(h.Spec.Behavior)
-		}
-	},
-	validate: func(c *check, h, old *autoscalingv2.HorizontalPodAutoscaler) {
-		path := field.NewPath("spec")
-		c.required(path.Child("scaleTargetRef", "kind"), h.Spec.ScaleTargetRef.Kind != "")
-		c.required(path.Child("scaleTargetRef", "name"), h.Spec.ScaleTargetRef.Name != "")
-		atLeast(c, path.Child("minReplicas"), 1, h.Spec.MinReplicas)
-		if h.Spec.MaxReplicas < ptr.Deref(h.Spec.MinReplicas, 1) {
-			c.invalid(path.Child("maxReplicas"), h.Spec.MaxReplicas, "must be greater than or equal to `minReplicas`")
-		}
-		if kind := h.Spec.ScaleTargetRef.Kind; kind != "" {
-			oneOf(c, path.Child("scaleTargetRef", "kind"), kind, "Deployment", "ReplicaSet")
-		}
-		for i, metric := range h.Spec.Metrics {
-			checkMetric(c, metric, path.Child("metrics").Index(i))
-		}
-		if b := h.Spec.Behavior; b != nil {
-			checkScaling(c, b.ScaleUp, path.Child("behavior", "scaleUp"))
-			checkScaling(c, b.ScaleDown, path.Child("behavior", "scaleDown"))
-		}
-	},
+}
+
+func defaultMetrics(s *autoscalingv2.HorizontalPodAutoscalerSpec) {
+	if len(s.Metrics) == 0 {
+		s.Metrics = cpuUtilization(80)
+	}
+}
+
+func checkAutoscaler(c *check, s *autoscalingv2.HorizontalPodAutoscalerSpec, at *field.Path) {
+	if s.MaxReplicas < ptr.Deref(s.MinReplicas, 1) {
+		c.invalid(at.Child("maxReplicas"), s.MaxReplicas, "must be greater than or equal to `minReplicas`")
+	}
+}
+
+func checkTarget(c *check, t *autoscalingv2.MetricTarget, at *field.Path) {
+	if (t.AverageUtilization == nil) == (t.AverageValue == nil) {
+		c.invalid(at, "", "must set one of averageUtilization and averageValue, as its type says")
+	}
+	if t.AverageValue != nil && t.AverageValue.Sign() <= 0 {
+		c.invalid(at.Child("averageValue"), t.AverageValue.String(), "must be positive")
+	}
 }
 
 // DefaultScaling fills in how fast a target may grow and shrink where that is not said (KEP-853).
@@ -58,63 +51,11 @@ func DefaultScaling(b *autoscalingv2.HorizontalPodAutoscalerBehavior) {
 	setDefaultPtr(&b.ScaleDown.StabilizationWindowSeconds, 300)
 	setDefaultPtr(&b.ScaleUp.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
 	setDefaultPtr(&b.ScaleDown.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
-	if b.ScaleUp.Policies == nil {
+	if len(b.ScaleUp.Policies) == 0 {
 		b.ScaleUp.Policies = []autoscalingv2.HPAScalingPolicy{four, double}
 	}
-	if b.ScaleDown.Policies == nil {
+	if len(b.ScaleDown.Policies) == 0 {
 		b.ScaleDown.Policies = []autoscalingv2.HPAScalingPolicy{double}
-	}
-}
-
-// checkMetric lets CPU and memory of pods through: nothing else is measured.
-func checkMetric(c *check, m autoscalingv2.MetricSpec, path *field.Path) {
-	oneOf(c, path.Child("type"), m.Type, autoscalingv2.ResourceMetricSourceType)
-	for _, other := range []struct {
-		name string
-		set  bool
-	}{{"object", m.Object != nil}, {"pods", m.Pods != nil},
-		{"containerResource", m.ContainerResource != nil}, {"external", m.External != nil}} {
-		if other.set {
-			c.add(field.Forbidden(path.Child(other.name), "only CPU and memory of whole pods are measured here: use `resource`"))
-		}
-	}
-	if c.required(path.Child("resource"), m.Resource != nil); m.Resource == nil {
-		return
-	}
-	path = path.Child("resource")
-	oneOf(c, path.Child("name"), m.Resource.Name, corev1.ResourceCPU, corev1.ResourceMemory)
-	t, at := m.Resource.Target, path.Child("target")
-	oneOf(c, at.Child("type"), t.Type, autoscalingv2.UtilizationMetricType, autoscalingv2.AverageValueMetricType)
-	if (t.AverageUtilization == nil) == (t.AverageValue == nil) {
-		c.invalid(at, "", "must set one of averageUtilization and averageValue, as its type says")
-	}
-	if t.AverageUtilization != nil {
-		atLeast(c, at.Child("averageUtilization"), 1, t.AverageUtilization)
-	}
-	if t.AverageValue != nil && t.AverageValue.Sign() <= 0 {
-		c.invalid(at.Child("averageValue"), t.AverageValue.String(), "must be positive")
-	}
-}
-
-func checkScaling(c *check, rules *autoscalingv2.HPAScalingRules, path *field.Path) {
-	if rules == nil {
-		return
-	}
-	if window := ptr.Deref(rules.StabilizationWindowSeconds, 0); window < 0 || window > 3600 {
-		c.invalid(path.Child("stabilizationWindowSeconds"), window, "must be between 0 and 3600")
-	}
-	oneOf(c, path.Child("selectPolicy"), ptr.Deref(rules.SelectPolicy, autoscalingv2.MaxChangePolicySelect),
-		autoscalingv2.MaxChangePolicySelect, autoscalingv2.MinChangePolicySelect, autoscalingv2.DisabledPolicySelect)
-	if rules.Policies != nil && len(rules.Policies) == 0 {
-		c.required(path.Child("policies"), false)
-	}
-	for i, policy := range rules.Policies {
-		at := path.Child("policies").Index(i)
-		oneOf(c, at.Child("type"), policy.Type, autoscalingv2.PodsScalingPolicy, autoscalingv2.PercentScalingPolicy)
-		atLeast(c, at.Child("value"), 1, &policy.Value)
-		if policy.PeriodSeconds < 1 || policy.PeriodSeconds > 1800 {
-			c.invalid(at.Child("periodSeconds"), policy.PeriodSeconds, "must be between 1 and 1800")
-		}
 	}
 }
 

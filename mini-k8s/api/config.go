@@ -19,57 +19,48 @@ var configMaps = behaviour[*corev1.ConfigMap]{
 	cells: func(c *corev1.ConfigMap) []any {
 		return []any{c.Name, len(c.Data) + len(c.BinaryData), age(c.CreationTimestamp)}
 	},
-	validate: func(c *check, m, old *corev1.ConfigMap) {
-		checkSize(c, checkKeys(c, "data", m.Data)+checkKeys(c, "binaryData", m.BinaryData))
-		for key := range m.BinaryData {
-			if _, ok := m.Data[key]; ok {
-				c.invalid(field.NewPath("binaryData").Key(key), key, "duplicate of key present in data")
-			}
-		}
-		if old != nil {
-			checkFrozen(c, old.Immutable, equal(m.Immutable, old.Immutable) && equal(m.Data, old.Data) && equal(m.BinaryData, old.BinaryData))
-		}
+	update: func(c *check, m, old *corev1.ConfigMap) {
+		checkFrozen(c, old.Immutable, equal(m.Immutable, old.Immutable) && equal(m.Data, old.Data) && equal(m.BinaryData, old.BinaryData))
 	},
+}
+
+func checkConfigMap(c *check, m *corev1.ConfigMap, at *field.Path) {
+	checkSize(c, checkKeys(c, at.Child("data"), m.Data)+checkKeys(c, at.Child("binaryData"), m.BinaryData))
+	for key := range m.BinaryData {
+		if _, ok := m.Data[key]; ok {
+			c.invalid(at.Child("binaryData").Key(key), key, "duplicate of key present in data")
+		}
+	}
 }
 
 var secrets = behaviour[*corev1.Secret]{
 	columns: "Name Type Data Age",
 	cells:   func(s *corev1.Secret) []any { return []any{s.Name, s.Type, len(s.Data), age(s.CreationTimestamp)} },
-	defaults: func(s *corev1.Secret) {
-		setDefault(&s.Type, corev1.SecretTypeOpaque)
-		for key, value := range s.StringData {
-			if s.Data == nil {
-				s.Data = map[string][]byte{}
-			}
-			s.Data[key] = []byte(value)
-		}
-		s.StringData = nil // write-only
+	update: func(c *check, s, old *corev1.Secret) {
+		c.unchanged(field.NewPath("type"), s.Type, old.Type)
+		checkFrozen(c, old.Immutable, equal(s.Immutable, old.Immutable) && equal(s.Data, old.Data))
 	},
-	validate: func(c *check, s, old *corev1.Secret) {
-		checkSize(c, checkKeys(c, "data", s.Data))
-		for _, key := range secretKeys[s.Type] {
-			c.required(field.NewPath("data").Key(key), s.Data[key] != nil)
-		}
-		if old != nil {
-			c.unchanged(field.NewPath("type"), s.Type, old.Type)
-			checkFrozen(c, old.Immutable, equal(s.Immutable, old.Immutable) && equal(s.Data, old.Data))
-		}
-	},
-	fields: func(s *corev1.Secret) map[string]string { return map[string]string{"type": string(s.Type)} },
+	fields: "type",
 }
 
-// secretKeys are those that a Secret of the type has to have.
-var secretKeys = map[corev1.SecretType][]string{
-	corev1.SecretTypeTLS:              {corev1.TLSCertKey, corev1.TLSPrivateKeyKey},
-	corev1.SecretTypeDockerConfigJson: {corev1.DockerConfigJsonKey},
-	corev1.SecretTypeDockercfg:        {corev1.DockerConfigKey},
-	corev1.SecretTypeSSHAuth:          {corev1.SSHAuthPrivateKey},
+func defaultSecret(s *corev1.Secret) {
+	for key, value := range s.StringData {
+		if s.Data == nil {
+			s.Data = map[string][]byte{}
+		}
+		s.Data[key] = []byte(value)
+	}
+	s.StringData = nil // write-only
+}
+
+func checkSecret(c *check, s *corev1.Secret, at *field.Path) {
+	checkSize(c, checkKeys(c, at.Child("data"), s.Data))
 }
 
 // checkKeys checks the keys and returns the size of the values in bytes.
-func checkKeys[V string | []byte](c *check, name string, data map[string]V) (size int) {
+func checkKeys[V string | []byte](c *check, at *field.Path, data map[string]V) (size int) {
 	for _, key := range slices.Sorted(maps.Keys(data)) {
-		c.invalid(field.NewPath(name).Key(key), key, validation.IsConfigMapKey(key)...)
+		c.invalid(at.Key(key), key, validation.IsConfigMapKey(key)...)
 		size += len(data[key])
 	}
 	return size

@@ -18,17 +18,6 @@ func defaultContainer(c *corev1.Container) {
 			c.ImagePullPolicy = corev1.PullAlways
 		}
 	}
-	setDefault(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
-	setDefault(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
-	for i := range c.Ports {
-		setDefault(&c.Ports[i].Protocol, corev1.ProtocolTCP)
-	}
-	for i := range c.Env {
-		if from := c.Env[i].ValueFrom; from != nil && from.FieldRef != nil {
-			setDefault(&from.FieldRef.APIVersion, "v1")
-		}
-	}
-	defaultProbes(c)
 	if c.Resources.Limits != nil { // a limit without a request is the request as well
 		requests := maps.Clone(c.Resources.Limits)
 		maps.Copy(requests, c.Resources.Requests)
@@ -48,32 +37,22 @@ func imageTag(image string) string {
 	return "latest"
 }
 
-func checkContainer(c *check, container *corev1.Container, path *field.Path) {
-	c.name(path.Child("name"), container.Name, validation.IsDNS1123Label)
-	image := strings.TrimSpace(container.Image)
-	if c.required(path.Child("image"), image != ""); image != "" && image != container.Image {
-		c.invalid(path.Child("image"), container.Image, "must not have leading or trailing whitespace")
-	}
-	oneOf(c, path.Child("imagePullPolicy"), container.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
-	names := map[string]bool{}
+func checkContainer(c *check, container *corev1.Container, at *field.Path) {
+	names, places := map[string]bool{}, map[string]bool{}
 	for i, port := range container.Ports {
-		at := path.Child("ports").Index(i)
-		c.nameIfSet(at.Child("name"), port.Name, validation.IsValidPortName)
-		if port.Name != "" {
-			c.unique(at.Child("name"), port.Name, names)
-		}
-		c.port(at.Child("containerPort"), port.ContainerPort)
-		if port.HostPort != 0 {
-			c.port(at.Child("hostPort"), port.HostPort)
-		}
-		if port.HostIP != "" {
-			c.add(validation.IsValidIP(at.Child("hostIP"), port.HostIP)...)
-		}
-		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
+		c.unique(at.Child("ports").Index(i).Child("name"), port.Name, names)
 	}
-	checkEnv(c, container, path)
-	checkRights(c, container.SecurityContext, path.Child("securityContext"))
-	checkResources(c, container.Resources, path.Child("resources"))
+	for i, m := range container.VolumeMounts {
+		c.unique(at.Child("volumeMounts").Index(i).Child("mountPath"), m.MountPath, places)
+	}
+	for name, p := range map[string]*corev1.Probe{"startupProbe": container.StartupProbe, "livenessProbe": container.LivenessProbe} {
+		if p != nil && p.SuccessThreshold != 1 {
+			c.invalid(at.Child(name, "successThreshold"), p.SuccessThreshold, "must be 1")
+		}
+	}
+	if p := container.ReadinessProbe; p != nil && p.TerminationGracePeriodSeconds != nil {
+		c.invalid(at.Child("readinessProbe", "terminationGracePeriodSeconds"), *p.TerminationGracePeriodSeconds, "must not be set for readinessProbes")
+	}
 }
 
 // The most that a container may ask for, so that sums stay far from where integers end.
@@ -82,20 +61,18 @@ const (
 	maxResource = 1 << 50 // bytes, of memory
 )
 
-func checkResources(c *check, r corev1.ResourceRequirements, path *field.Path) {
-	checkQuantities(c, r.Limits, path.Child("limits"))
-	checkQuantities(c, r.Requests, path.Child("requests"))
+func checkResources(c *check, r *corev1.ResourceRequirements, at *field.Path) {
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		request := r.Requests[name]
 		if limit, ok := r.Limits[name]; ok && request.Cmp(limit) > 0 {
-			c.invalid(path.Child("requests"), request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String()))
+			c.invalid(at.Child("requests"), request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String()))
 		}
 	}
 }
 
-func checkQuantities(c *check, list corev1.ResourceList, path *field.Path) {
-	for _, name := range slices.Sorted(maps.Keys(list)) {
-		at, quantity, most := path.Key(string(name)), list[name], int64(maxResource)
+func checkQuantities(c *check, list *corev1.ResourceList, at *field.Path) {
+	for _, name := range slices.Sorted(maps.Keys(*list)) {
+		at, quantity, most := at.Key(string(name)), (*list)[name], int64(maxResource)
 		c.invalid(at, name, validation.IsQualifiedName(string(name))...)
 		switch name {
 		case corev1.ResourceCPU:

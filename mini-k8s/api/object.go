@@ -14,7 +14,6 @@ package api
 
 import (
 	"fmt"
-	"maps"
 	"path"
 	"reflect"
 	"slices"
@@ -44,23 +43,21 @@ type Kind struct {
 	// A write that sets any other field is answered with a Warning header: see served.go.
 	Served []string
 
-	instead  string       // what to use in place of a kind that is out of scope; "" for all others
-	goType   reflect.Type // nil if out of scope
-	served   served
-	columns  []metav1.TableColumnDefinition
-	cells    func(Object) []any
-	defaults func(Object)
-	validate func(c *check, obj, old Object)
-	fields   func(Object) map[string]string
+	instead string       // what to use in place of a kind that is out of scope; "" for all others
+	goType  reflect.Type // nil if out of scope
+	served  served
+	columns []metav1.TableColumnDefinition
+	cells   func(Object) []any
+	update  func(c *check, o, old Object)
+	fields  map[string][]int // that can be selected by, and where they are
 }
 
 // behaviour is the part of a row that is written against the Go type of the kind.
 type behaviour[T Object] struct {
-	columns  string        // of a table, see parseColumns
-	cells    func(T) []any // one for each column
-	defaults func(T)
-	validate func(c *check, obj, old T) // old is nil on create
-	fields   func(T) map[string]string  // for field selectors, beside metadata.name and metadata.namespace
+	columns string                   // of a table, see parseColumns
+	cells   func(T) []any            // one for each column
+	update  func(c *check, o, old T) // checks what an update may not do
+	fields  string                   // for field selectors, beside metadata.name and metadata.namespace
 }
 
 // row joins the untyped and the typed part of a kind.
@@ -70,21 +67,14 @@ func row[T Object](kind Kind, b behaviour[T]) *Kind {
 	kind.served = servedOf(slices.Concat(ServedAlways, kind.Served))
 	kind.columns = parseColumns(b.columns)
 	kind.cells = func(o Object) []any { return b.cells(o.(T)) }
-	kind.defaults = func(o Object) {
-		if b.defaults != nil {
-			b.defaults(o.(T))
+	kind.update = func(c *check, o, old Object) {
+		if b.update != nil {
+			b.update(c, o.(T), old.(T))
 		}
 	}
-	kind.validate = func(c *check, o, old Object) {
-		if oldTyped, _ := old.(T); b.validate != nil {
-			b.validate(c, o.(T), oldTyped)
-		}
-	}
-	kind.fields = func(o Object) map[string]string {
-		if b.fields == nil {
-			return nil
-		}
-		return b.fields(o.(T))
+	kind.fields = map[string][]int{}
+	for _, path := range strings.Fields(b.fields) {
+		kind.fields[path], _ = fieldAt(kind.goType, path)
 	}
 	return &kind
 }
@@ -123,7 +113,7 @@ func (k *Kind) Path(namespace, name, subresource string) string {
 }
 
 // Default fills in the fields that were left empty, as Kubernetes does.
-func (k *Kind) Default(o Object) { k.defaults(o) }
+func (k *Kind) Default(o Object) { walk(reflect.ValueOf(o).Elem(), nil, fillIn) }
 
 // SelectableFields returns what a field selector can ask of the object.
 func (k *Kind) SelectableFields(o Object) map[string]string {
@@ -131,7 +121,9 @@ func (k *Kind) SelectableFields(o Object) map[string]string {
 	if k.Namespaced {
 		set["metadata.namespace"] = o.GetNamespace()
 	}
-	maps.Copy(set, k.fields(o))
+	for path, index := range k.fields {
+		set[path] = fmt.Sprint(reflect.ValueOf(o).Elem().FieldByIndex(index))
+	}
 	return set
 }
 

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 )
@@ -19,55 +17,23 @@ import (
 var pods = behaviour[*corev1.Pod]{
 	columns: "Name Ready Status Restarts Age IP* Node* Nominated_Node* Readiness_Gates*",
 	cells:   podCells,
-	defaults: func(p *corev1.Pod) {
-		// Two names of one field. In Kubernetes an admission plug-in does this.
-		p.Spec.ServiceAccountName = cmp.Or(p.Spec.ServiceAccountName, p.Spec.DeprecatedServiceAccount, "default")
-		p.Spec.DeprecatedServiceAccount = p.Spec.ServiceAccountName
-		for _, c := range p.Spec.Containers {
-			for i := range c.Ports {
-				if port := &c.Ports[i]; p.Spec.HostNetwork {
-					setDefault(&port.HostPort, port.ContainerPort)
-				}
-			}
-		}
-		defaultPodSpec(&p.Spec)
-		defaultTolerations(&p.Spec)
-		setDefault(&p.Status.Phase, corev1.PodPending)
-		setDefault(&p.Status.QOSClass, qosClass(&p.Spec))
+	update: func(c *check, p, old *corev1.Pod) {
+		checkPodUpdate(c, &p.Spec, &old.Spec, field.NewPath("spec"))
 	},
-	validate: func(c *check, p, old *corev1.Pod) {
-		path := field.NewPath("spec")
-		if old == nil || !equal(p.Spec, old.Spec) { // most updates are of the status
-			checkPodSpec(c, &p.Spec, path)
-		}
-		if old != nil {
-			checkPodUpdate(c, &p.Spec, &old.Spec, path)
-		}
-	},
-	fields: func(p *corev1.Pod) map[string]string {
-		return map[string]string{
-			"spec.nodeName":      p.Spec.NodeName,
-			"spec.restartPolicy": string(p.Spec.RestartPolicy),
-			"status.phase":       string(p.Status.Phase),
-			"status.podIP":       p.Status.PodIP,
-		}
-	},
+	fields: "spec.nodeName spec.restartPolicy status.phase status.podIP",
 }
 
-func defaultPodSpec(s *corev1.PodSpec) {
-	setDefault(&s.RestartPolicy, corev1.RestartPolicyAlways)
-	setDefault(&s.DNSPolicy, corev1.DNSClusterFirst)
-	setDefault(&s.SchedulerName, corev1.DefaultSchedulerName)
-	setDefaultPtr(&s.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
-	setDefaultPtr(&s.SecurityContext, corev1.PodSecurityContext{})
-	for i := range s.Volumes {
-		defaultVolume(&s.Volumes[i])
-	}
-	for _, containers := range [][]corev1.Container{s.InitContainers, s.Containers} {
-		for i := range containers {
-			defaultContainer(&containers[i])
+// defaultPod fills in what is of a pod alone and of no template. In Kubernetes an admission plug-in does this.
+func defaultPod(p *corev1.Pod) {
+	s := &p.Spec
+	s.ServiceAccountName = cmp.Or(s.ServiceAccountName, s.DeprecatedServiceAccount, "default")
+	s.DeprecatedServiceAccount = s.ServiceAccountName // two names of one field
+	for _, c := range s.Containers {
+		for i := 0; i < len(c.Ports) && s.HostNetwork; i++ {
+			setDefault(&c.Ports[i].HostPort, c.Ports[i].ContainerPort)
 		}
 	}
+	defaultTolerations(s)
 }
 
 // DefaultTolerationSeconds is for how long a pod stays on a node that has fallen silent, unless it says otherwise itself. It
@@ -87,71 +53,28 @@ func defaultTolerations(s *corev1.PodSpec) {
 	}
 }
 
-// qosClass tells how the kernel treats the pod when memory runs out: Guaranteed pods go last, BestEffort first.
-func qosClass(s *corev1.PodSpec) corev1.PodQOSClass {
-	guaranteed, bestEffort := true, true
-	for _, c := range s.Containers {
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			request, limit := c.Resources.Requests[name], c.Resources.Limits[name]
-			if !request.IsZero() || !limit.IsZero() {
-				bestEffort = false
-			}
-			if limit.IsZero() || request.Cmp(limit) != 0 {
-				guaranteed = false
-			}
-		}
-	}
-	switch {
-	case bestEffort:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	}
-	return corev1.PodQOSBurstable
-}
-
-func checkPodSpec(c *check, s *corev1.PodSpec, path *field.Path) {
-	c.required(path.Child("containers"), len(s.Containers) > 0)
-	volumes := map[string]bool{}
+func checkPodSpec(c *check, s *corev1.PodSpec, at *field.Path) {
+	c.add(metavalidation.ValidateLabels(s.NodeSelector, at.Child("nodeSelector"))...)
+	volumes, names := map[string]bool{}, map[string]bool{}
 	for i, v := range s.Volumes {
-		checkVolume(c, v, path.Child("volumes").Index(i))
-		c.unique(path.Child("volumes").Index(i).Child("name"), v.Name, volumes)
+		c.unique(at.Child("volumes").Index(i).Child("name"), v.Name, volumes)
 	}
-	checkPodRights(c, s.SecurityContext, path.Child("securityContext"))
-	seen := map[string]bool{}
-	grace := ptr.Deref(s.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
-	checkContainers := func(containers []corev1.Container, path *field.Path) {
-		for i := range containers {
-			checkContainer(c, &containers[i], path.Index(i))
-			checkProbes(c, &containers[i], grace, path.Index(i))
-			checkMounts(c, containers[i].VolumeMounts, volumes, path.Index(i).Child("volumeMounts"))
-			c.unique(path.Index(i).Child("name"), containers[i].Name, seen)
+	checkContainers := func(containers []corev1.Container, at *field.Path) {
+		for i, container := range containers {
+			c.unique(at.Index(i).Child("name"), container.Name, names)
+			for j, m := range container.VolumeMounts {
+				if m.Name != "" && !volumes[m.Name] {
+					c.add(field.NotFound(at.Index(i).Child("volumeMounts").Index(j).Child("name"), m.Name))
+				}
+			}
 		}
 	}
-	checkContainers(s.InitContainers, path.Child("initContainers"))
+	checkContainers(s.InitContainers, at.Child("initContainers"))
+	checkContainers(s.Containers, at.Child("containers"))
 	for i := range s.InitContainers {
-		checkInitContainer(c, &s.InitContainers[i], path.Child("initContainers").Index(i))
+		checkInitContainer(c, &s.InitContainers[i], at.Child("initContainers").Index(i))
 	}
-	checkContainers(s.Containers, path.Child("containers"))
-	checkHostPorts(c, s, path.Child("containers"))
-	oneOf(c, path.Child("restartPolicy"), s.RestartPolicy,
-		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
-	oneOf(c, path.Child("dnsPolicy"), s.DNSPolicy,
-		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
-	atLeast(c, path.Child("terminationGracePeriodSeconds"), 0, s.TerminationGracePeriodSeconds)
-	if deadline := s.ActiveDeadlineSeconds; deadline != nil && (*deadline < 1 || *deadline > math.MaxInt32) {
-		c.invalid(path.Child("activeDeadlineSeconds"), *deadline, validation.InclusiveRangeError(1, math.MaxInt32))
-	}
-	for i, gate := range s.ReadinessGates {
-		c.name(path.Child("readinessGates").Index(i).Child("conditionType"), string(gate.ConditionType), validation.IsQualifiedName)
-	}
-	c.nameIfSet(path.Child("nodeName"), s.NodeName, validation.IsDNS1123Subdomain)
-	c.nameIfSet(path.Child("hostname"), s.Hostname, validation.IsDNS1123Label)
-	c.nameIfSet(path.Child("serviceAccountName"), s.ServiceAccountName, validation.IsDNS1123Subdomain)
-	c.add(metavalidation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
-	for i, toleration := range s.Tolerations {
-		checkToleration(c, toleration, path.Child("tolerations").Index(i))
-	}
+	checkHostPorts(c, s, at.Child("containers"))
 }
 
 // checkHostPorts refuses what the node has only once.
@@ -171,21 +94,15 @@ func checkHostPorts(c *check, s *corev1.PodSpec, path *field.Path) {
 	}
 }
 
-func checkToleration(c *check, t corev1.Toleration, path *field.Path) {
+func checkToleration(c *check, t *corev1.Toleration, at *field.Path) {
 	if t.Operator != corev1.TolerationOpExists && t.Key == "" {
-		c.invalid(path.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\"")
+		c.invalid(at.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\"")
 	}
-	c.nameIfSet(path.Child("key"), t.Key, validation.IsQualifiedName)
-	c.nameIfSet(path.Child("value"), t.Value, validation.IsValidLabelValue)
-	oneOf(c, path.Child("operator"), cmp.Or(t.Operator, corev1.TolerationOpEqual), corev1.TolerationOpEqual, corev1.TolerationOpExists)
 	if t.Operator == corev1.TolerationOpExists && t.Value != "" {
-		c.invalid(path.Child("value"), t.Value, "value must be empty when `operator` is 'Exists'")
-	}
-	if t.Effect != "" {
-		oneOf(c, path.Child("effect"), t.Effect, taintEffects...)
+		c.invalid(at.Child("value"), t.Value, "value must be empty when `operator` is 'Exists'")
 	}
 	if t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute {
-		c.invalid(path.Child("effect"), t.Effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
+		c.invalid(at.Child("effect"), t.Effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
 	}
 }
 

@@ -50,8 +50,6 @@ func TestValidationOfProbesAndHooks(t *testing.T) {
 			`spec.containers[0].livenessProbe.timeoutSeconds: Invalid value: -1`, `spec.containers[0].livenessProbe.initialDelaySeconds: Invalid value: -1`,
 			`spec.containers[0].livenessProbe.failureThreshold: Invalid value: -1`, `spec.containers[0].livenessProbe.terminationGracePeriodSeconds: Invalid value: 0`,
 			`spec.containers[0].readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes`}},
-		{"a hook that sleeps too long", `terminationGracePeriodSeconds: 5, ` + container(`lifecycle: {preStop: {sleep: {seconds: 6}}}`), []string{
-			`spec.containers[0].lifecycle.preStop.sleep.seconds: Invalid value: 6: must be non-negative and less than terminationGracePeriodSeconds (5)`}},
 		{"a sidecar", container(``) + `, initContainers: [{name: i, image: i, restartPolicy: Always, livenessProbe: {exec: {command: [a]}}}]`, nil},
 		{"an init container that is none", container(``) + `, initContainers: [{name: i, image: i, livenessProbe: {exec: {command: [a]}}, lifecycle: {preStop: {exec: {command: [a]}}}}]`, []string{
 			`spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always`, `spec.initContainers[0].lifecycle: Forbidden`}},

@@ -122,9 +122,8 @@ func (s served) findOthers(value reflect.Value, path string, found map[string][]
 		}
 	case kind == reflect.Struct:
 		for i := range value.NumField() {
-			in := value.Type().Field(i)
-			name, _, _ := strings.Cut(in.Tag.Get("json"), ",")
-			if field := value.Field(i); !field.IsZero() && (name != "" || in.Anonymous) {
+			name := jsonName(value.Type().Field(i))
+			if field := value.Field(i); !field.IsZero() && (name != "" || value.Type().Field(i).Anonymous) {
 				s.findOthers(field, strings.Trim(path+"."+name, "."), found)
 			}
 		}

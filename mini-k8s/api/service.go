@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -11,38 +10,18 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 )
 
 var services = behaviour[*corev1.Service]{
 	columns: "Name Type Cluster-IP External-IP Port(s) Age Selector*",
 	cells:   serviceCells,
-	defaults: func(s *corev1.Service) {
-		setDefault(&s.Spec.Type, corev1.ServiceTypeClusterIP)
-		setDefault(&s.Spec.SessionAffinity, corev1.ServiceAffinityNone)
-		defaultAddresses(&s.Spec)
-		for i := range s.Spec.Ports {
-			port := &s.Spec.Ports[i]
-			setDefault(&port.Protocol, corev1.ProtocolTCP)
-			if port.TargetPort.String() == "0" || port.TargetPort.String() == "" {
-				port.TargetPort = intstr.FromInt32(port.Port)
-			}
+	update: func(c *check, s, old *corev1.Service) {
+		if had := old.Spec.ClusterIP; s.Spec.Type != corev1.ServiceTypeExternalName && had != "" && s.Spec.ClusterIP != had {
+			c.invalid(field.NewPath("spec", "clusterIPs").Index(0), s.Spec.ClusterIPs, "may not change once set")
 		}
 	},
-	validate: func(c *check, s, old *corev1.Service) {
-		checkService(c, &s.Spec, field.NewPath("spec"))
-		for i, port := range s.Spec.Ports { // of one that just became a ClusterIP they are still there
-			if port.NodePort != 0 && s.Spec.Type == corev1.ServiceTypeClusterIP && (old == nil || old.Spec.Type == s.Spec.Type) {
-				c.add(field.Forbidden(field.NewPath("spec", "ports").Index(i).Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
-			}
-		}
-		checkAddresses(c, &s.Spec, old, field.NewPath("spec"))
-	},
-	fields: func(s *corev1.Service) map[string]string {
-		return map[string]string{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
-	},
+	fields: "spec.clusterIP spec.type",
 }
 
 func serviceCells(s *corev1.Service) []any {
@@ -62,43 +41,33 @@ func serviceCells(s *corev1.Service) []any {
 		orNone(labels.Set(s.Spec.Selector).String())}
 }
 
-func checkService(c *check, s *corev1.ServiceSpec, path *field.Path) {
-	oneOf(c, path.Child("type"), s.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeExternalName)
-	if s.Type == corev1.ServiceTypeExternalName {
-		c.name(path.Child("externalName"), strings.TrimSuffix(s.ExternalName, "."), validation.IsDNS1123Subdomain)
-	} else {
-		c.required(path.Child("ports"), len(s.Ports) > 0 || s.ClusterIP == corev1.ClusterIPNone)
+func defaultTargetPort(port *corev1.ServicePort) {
+	if port.TargetPort.String() == "0" || port.TargetPort.String() == "" {
+		port.TargetPort = intstr.FromInt32(port.Port)
 	}
-	oneOf(c, path.Child("sessionAffinity"), s.SessionAffinity, corev1.ServiceAffinityNone, corev1.ServiceAffinityClientIP)
-	c.add(metavalidation.ValidateLabels(s.Selector, path.Child("selector"))...)
-	names, numbers := map[string]bool{}, map[string]bool{}
+}
+
+func checkService(c *check, s *corev1.ServiceSpec, at *field.Path) {
+	c.add(metavalidation.ValidateLabels(s.Selector, at.Child("selector"))...)
+	checkAddresses(c, s, at)
+	names, numbers, onNodes := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i, port := range s.Ports {
-		at := path.Child("ports").Index(i)
-		c.port(at.Child("port"), port.Port)
-		if port.Name == "" && len(s.Ports) > 1 {
-			c.required(at.Child("name"), false)
-		} else {
-			c.nameIfSet(at.Child("name"), port.Name, validation.IsDNS1123Label)
-			c.unique(at.Child("name"), port.Name, names)
-		}
+		at := at.Child("ports").Index(i)
+		c.required(at.Child("name"), port.Name != "" || len(s.Ports) == 1)
+		c.unique(at.Child("name"), port.Name, names)
 		c.unique(at, fmt.Sprintf("%d/%s", port.Port, port.Protocol), numbers)
-		if target := at.Child("targetPort"); port.TargetPort.Type == intstr.Int {
-			c.port(target, port.TargetPort.IntVal)
-		} else {
-			c.name(target, port.TargetPort.StrVal, validation.IsValidPortName)
+		if port.NodePort == 0 {
+			continue
 		}
-		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
+		if s.Type == corev1.ServiceTypeClusterIP {
+			c.add(field.Forbidden(at.Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
+		} else { // TCP and UDP may share one
+			c.unique(at.Child("nodePort"), fmt.Sprintf("%d/%s", port.NodePort, port.Protocol), onNodes)
+		}
 	}
 }
 
 var endpoints = behaviour[*corev1.Endpoints]{
-	defaults: func(e *corev1.Endpoints) {
-		for _, subset := range e.Subsets {
-			for i := range subset.Ports {
-				setDefault(&subset.Ports[i].Protocol, corev1.ProtocolTCP)
-			}
-		}
-	},
 	columns: "Name Endpoints Age",
 	cells: func(e *corev1.Endpoints) []any {
 		var all []string
@@ -111,35 +80,9 @@ var endpoints = behaviour[*corev1.Endpoints]{
 		}
 		return []any{e.Name, firstThree(all), age(e.CreationTimestamp)}
 	},
-	validate: func(c *check, e, old *corev1.Endpoints) {
-		for i, subset := range e.Subsets {
-			path := field.NewPath("subsets").Index(i)
-			for j, address := range subset.Addresses {
-				checkIPv4(c, path.Child("addresses").Index(j).Child("ip"), address.IP)
-			}
-			for j, port := range subset.Ports {
-				c.port(path.Child("ports").Index(j).Child("port"), port.Port)
-				oneOf(c, path.Child("ports").Index(j).Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP)
-			}
-		}
-	},
-}
-
-// checkIPv4 refuses what packets cannot be sent to from a pod.
-func checkIPv4(c *check, path *field.Path, text string) {
-	ip, err := netip.ParseAddr(text)
-	if err != nil || !ip.Is4() || ip.IsLoopback() || ip.IsUnspecified() || ip.IsMulticast() {
-		c.invalid(path, text, "must be an IPv4 address of another machine or a pod")
-	}
 }
 
 var endpointSlices = behaviour[*discoveryv1.EndpointSlice]{
-	defaults: func(e *discoveryv1.EndpointSlice) {
-		for i := range e.Ports {
-			setDefaultPtr(&e.Ports[i].Name, "")
-			setDefaultPtr(&e.Ports[i].Protocol, corev1.ProtocolTCP)
-		}
-	},
 	columns: "Name AddressType Ports Endpoints Age",
 	cells: func(e *discoveryv1.EndpointSlice) []any {
 		var ports, addresses []string
@@ -153,27 +96,19 @@ var endpointSlices = behaviour[*discoveryv1.EndpointSlice]{
 		}
 		return []any{e.Name, e.AddressType, firstThree(ports), firstThree(addresses), age(e.CreationTimestamp)}
 	},
-	validate: func(c *check, e, old *discoveryv1.EndpointSlice) {
-		oneOf(c, field.NewPath("addressType"), e.AddressType, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeFQDN)
-		if old != nil {
-			c.unchanged(field.NewPath("addressType"), e.AddressType, old.AddressType)
-		}
-		for i, endpoint := range e.Endpoints {
-			path := field.NewPath("endpoints").Index(i).Child("addresses")
-			c.required(path, len(endpoint.Addresses) > 0)
-			for j, address := range endpoint.Addresses {
-				if e.AddressType == discoveryv1.AddressTypeIPv4 {
-					checkIPv4(c, path.Index(j), address)
-				}
-			}
-		}
-		for i, port := range e.Ports {
-			if port.Port != nil {
-				c.port(field.NewPath("ports").Index(i).Child("port"), *port.Port)
-			}
-			oneOf(c, field.NewPath("ports").Index(i).Child("protocol"), ptr.Deref(port.Protocol, ""), corev1.ProtocolTCP, corev1.ProtocolUDP)
-		}
+	update: func(c *check, e, old *discoveryv1.EndpointSlice) {
+		c.unchanged(field.NewPath("addressType"), e.AddressType, old.AddressType)
 	},
+}
+
+func checkSlice(c *check, e *discoveryv1.EndpointSlice, at *field.Path) {
+	for i, endpoint := range e.Endpoints {
+		for j, address := range endpoint.Addresses {
+			if e.AddressType == discoveryv1.AddressTypeIPv4 {
+				c.invalid(at.Child("endpoints").Index(i).Child("addresses").Index(j), address, isOtherIPv4(address)...)
+			}
+		}
+	}
 }
 
 func firstThree(all []string) string {

@@ -1,7 +1,7 @@
 package api
 
 import (
-	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,12 +17,21 @@ const maxErrors = 100
 // Validate returns everything that is wrong with an object, all at once and each with its field's path. old is
 // the object before an update, nil on create.
 func (k *Kind) Validate(o, old Object) field.ErrorList {
-	path := field.NewPath("metadata")
+	path, whole := field.NewPath("metadata"), reflect.ValueOf(o).Elem()
 	wrong := check(apivalidation.ValidateObjectMetaAccessor(o, k.Namespaced, k.nameRule(), path))
+	if row := types[k.goType]; row != nil {
+		wrong.keepTo(row, whole, nil)
+	}
+	for i := range whole.NumField() {
+		// What an update leaves alone was checked before: most are of the status.
+		if old == nil || !equal(whole.Field(i).Interface(), reflect.ValueOf(old).Elem().Field(i).Interface()) {
+			walk(whole.Field(i), field.NewPath(jsonName(k.goType.Field(i))), wrong.keepTo)
+		}
+	}
 	if old != nil {
 		wrong.add(apivalidation.ValidateObjectMetaAccessorUpdate(o, old, path)...)
+		k.update(&wrong, o, old)
 	}
-	k.validate(&wrong, o, old)
 	return field.ErrorList(wrong[:min(len(wrong), maxErrors)])
 }
 
@@ -64,24 +73,9 @@ func (c *check) invalid(path *field.Path, value any, reasons ...string) {
 	}
 }
 
-func (c *check) name(path *field.Path, name string, rule func(string) []string) {
-	c.required(path, name != "")
-	c.nameIfSet(path, name, rule)
-}
-
-func (c *check) nameIfSet(path *field.Path, name string, rule func(string) []string) {
-	if name != "" {
-		c.invalid(path, name, rule(name)...)
-	}
-}
-
-func (c *check) port(path *field.Path, port int32) {
-	c.invalid(path, port, validation.IsValidPortNum(int(port))...)
-}
-
 // unique refuses a value that was seen before.
 func (c *check) unique(path *field.Path, value string, seen map[string]bool) {
-	if seen[value] {
+	if seen[value] && value != "" {
 		c.add(field.Duplicate(path, value))
 	}
 	seen[value] = true
@@ -90,12 +84,6 @@ func (c *check) unique(path *field.Path, value string, seen map[string]bool) {
 func (c *check) unchanged(path *field.Path, value, old any) {
 	if !equal(value, old) {
 		c.invalid(path, value, "field is immutable")
-	}
-}
-
-func atLeast[T int32 | int64](c *check, path *field.Path, least T, value *T) {
-	if value != nil && *value < least {
-		c.invalid(path, *value, fmt.Sprint("must be greater than or equal to ", least))
 	}
 }
 

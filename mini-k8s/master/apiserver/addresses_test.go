@@ -176,11 +176,11 @@ func TestAddressThatCannotBeHadIsRefused(t *testing.T) {
 		{"two IPs", "clusterIP: 10.96.0.2, clusterIPs: [10.96.0.2, 10.96.0.3]", "not configured for dual-stack services"},
 		{"second field only", "clusterIPs: [10.96.0.2]", "must be empty when `clusterIP` is not specified"},
 		{"headless with node ports", "type: NodePort, clusterIP: None", "may not be set to 'None' for NodePort services"},
-		{"IPv6", "ipFamilies: [IPv6]", `spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster`},
-		{"both families", "ipFamilyPolicy: RequireDualStack", `spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services`},
+		{"IPv6", "ipFamilies: [IPv6]", `spec.ipFamilies[0]: Unsupported value: "IPv6": supported values: "IPv4"`},
+		{"both families", "ipFamilyPolicy: RequireDualStack", `spec.ipFamilyPolicy: Unsupported value: "RequireDualStack": supported values: "SingleStack", "PreferDualStack"`},
 		{"port of another", "type: NodePort, ports: [{port: 80, nodePort: 30080}]", "spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated"},
 		{"port outside", "type: NodePort, ports: [{port: 80, nodePort: 32768}]", "spec.ports[0].nodePort: Invalid value: 32768: provided port is not in the valid range. The range of valid ports is 30000-32767"},
-		{"one port twice", "type: NodePort, ports: [{name: a, port: 80, nodePort: 30081}, {name: b, port: 81, nodePort: 30081}]", "spec.ports[1].nodePort: Duplicate value: 30081"},
+		{"one port twice", "type: NodePort, ports: [{name: a, port: 80, nodePort: 30081}, {name: b, port: 81, nodePort: 30081}]", "spec.ports[1].nodePort: Duplicate value: \"30081/TCP\""},
 		{"second port of another", "type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81, nodePort: 30080}]", "spec.ports[1].nodePort"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -112,7 +112,7 @@ func TestInvalidObjectIsRefusedWithEveryField(t *testing.T) {
 	for _, cause := range status.Details.Causes {
 		fields = append(fields, cause.Field)
 	}
-	if got := strings.Join(fields, " "); got != "metadata.name spec.containers[0].image spec.restartPolicy" {
+	if got := strings.Join(fields, " "); got != "metadata.name spec.restartPolicy spec.containers[0].image" {
 		t.Errorf("causes: %s", got)
 	}
 }
