@@ -295,7 +295,7 @@ func TestTheStateOfOthersStays(t *testing.T) {
 		words string
 	}{
 		{"of a master", map[string]string{"state.db": "much", "pki/ca.crt": "precious"}, "holds the state of a `mini-k8s master`"},
-		{"of a worker", map[string]string{"node.key": "precious"}, "holds the state of a `mini-k8s master` or worker"},
+		{"of a worker", map[string]string{"kubelet.conf": "precious"}, "holds the state of a `mini-k8s master` or worker"},
 		{"with settings that cannot be read", map[string]string{"state.db": "much", "cluster.json": "{"}, "read what the cluster was started with"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

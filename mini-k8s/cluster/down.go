@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,7 +35,7 @@ func (c *Cluster) Wait(ctx context.Context) error {
 func (c *Cluster) Down() error {
 	defer c.close()
 	c.halt()
-	return c.tell("Removing cluster "+c.Name, func() (string, error) { return "nothing is left", c.remove() })
+	return c.tell("Removing cluster "+c.Name, func() (string, error) { return "nothing is left", c.remove(c.dir) })
 }
 
 // halt ends all components; the containers stay.
@@ -50,8 +49,8 @@ func (c *Cluster) halt() {
 	c.Wait(timeout) // why it ended is known to who called
 }
 
-// remove takes away what the cluster has made on this machine.
-func (c *Cluster) remove() error {
+// remove takes away what the cluster has made on this machine, the directories last.
+func (c *Cluster) remove(dirs ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
 	if c.docker != nil {
@@ -59,7 +58,12 @@ func (c *Cluster) remove() error {
 			return err // the state tells that there is still something to remove
 		}
 	}
-	return volumes.Remove(c.dir)
+	for _, dir := range dirs {
+		if err := volumes.Remove(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // close gives up the connection to Docker and the name.
@@ -77,41 +81,45 @@ func Down(ctx context.Context, name string, out io.Writer) error {
 		return err
 	}
 	c := &Cluster{Options: Options{Name: name, Out: out}, dir: Dir(name)}
-	wasRunning := isRunning(c.dir)
-	if wasRunning {
-		err := c.tell("Stopping and removing cluster "+name, func() (string, error) { return "nothing is left", stopProcess(ctx, c.dir) })
-		if err != nil {
-			return err
-		}
-	}
-	workers, inDocker, err := workersOf(name)
-	state := c.dir
-	if err == nil && len(workers) > 0 {
-		state = filepath.Join(c.dir, "cluster.json") // without it the directory is a master's
-		err = c.tell("Removing the workers of "+name, func() (string, error) { return "nothing is left", c.removeWorkers(ctx, workers, inDocker) })
-	}
+	dirs, locks, inDocker, err := workersOf(name)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
-		if !wasRunning && len(workers) == 0 {
-			fmt.Fprintf(out, "There is no cluster %q here.\n", name)
-		}
+	if _, err := os.Stat(c.dir); errors.Is(err, fs.ErrNotExist) && len(dirs) == 0 {
+		fmt.Fprintf(out, "There is no cluster %q here.\n", name)
 		return nil
+	}
+	if err := c.tell("Stopping cluster "+name, func() (string, error) { return "", stop(ctx, append(locks, c.dir)) }); err != nil {
+		return err
 	}
 	if c.release, err = lock(c.dir); err != nil {
 		return err
 	}
-	if c.settings, _, err = loadSettings(c.dir); err == nil && c.settings.Runtime == Docker {
+	defer c.close()
+	if c.settings, _, err = loadSettings(c.dir); err == nil {
+		dirs = append(dirs, c.dir)
+	} else if len(dirs) == 0 {
+		return err // what is there is a master's, or cannot be read
+	}
+	if inDocker || c.settings.Runtime == Docker {
 		if c.docker, err = ConnectDocker(ctx); err != nil {
-			err = fmt.Errorf("its containers cannot be removed: %w", err)
+			return fmt.Errorf("its containers cannot be removed: %w", err)
 		}
 	}
-	if err != nil {
-		c.release()
-		return err
+	return c.tell("Removing cluster "+name, func() (string, error) { return "nothing is left", c.remove(dirs...) })
+}
+
+// stop ends the processes that hold the locks.
+func stop(ctx context.Context, locks []string) error {
+	for _, dir := range locks {
+		if !isRunning(dir) {
+			continue
+		}
+		if err := stopProcess(ctx, dir); err != nil {
+			return err
+		}
 	}
-	return c.Down()
+	return nil
 }
 
 // stopProcess asks the process that runs the cluster to take it down, and waits for that.

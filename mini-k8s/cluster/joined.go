@@ -4,7 +4,6 @@ package cluster
 // made. The master's own state is never touched.
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 
 	"workshop/mini-k8s/pki"
-	"workshop/mini-k8s/worker/volumes"
 )
 
 // joined says which cluster a worker of this machine works for.
@@ -38,9 +36,9 @@ func Join(cluster, node, runtime string) (release func(), err error) {
 // inside returns where the lock is: not beside the directory, where those are of clusters that have a kubeconfig.
 func inside(dir string) string { return filepath.Join(dir, "worker") }
 
-// workersOf returns the directories of the workers that have joined the cluster from here, and whether Docker runs the
-// pods of any.
-func workersOf(cluster string) (dirs []string, inDocker bool, err error) {
+// workersOf returns the directories and the locks of the workers that have joined the cluster from here, and whether Docker
+// runs the pods of any.
+func workersOf(cluster string) (dirs, locks []string, inDocker bool, err error) {
 	files, _ := filepath.Glob(filepath.Join(Home(), "*", "joined.json"))
 	for _, file := range files {
 		var worker joined
@@ -49,38 +47,12 @@ func workersOf(cluster string) (dirs []string, inDocker bool, err error) {
 			err = json.Unmarshal(data, &worker)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, false, fmt.Errorf("find the workers of this machine: %w", err)
+			return nil, nil, false, fmt.Errorf("find the workers of this machine: %w", err)
 		}
 		if worker.Cluster == cluster {
-			dirs, inDocker = append(dirs, filepath.Dir(file)), inDocker || worker.Runtime == Docker
+			dir := filepath.Dir(file)
+			dirs, locks, inDocker = append(dirs, dir), append(locks, inside(dir)), inDocker || worker.Runtime == Docker
 		}
 	}
-	return dirs, inDocker, nil
-}
-
-// removeWorkers stops the workers and removes all that they have made.
-func (c *Cluster) removeWorkers(ctx context.Context, dirs []string, inDocker bool) error {
-	for _, dir := range dirs {
-		if isRunning(inside(dir)) {
-			if err := stopProcess(ctx, inside(dir)); err != nil {
-				return err
-			}
-		}
-	}
-	if inDocker {
-		d, err := ConnectDocker(ctx)
-		if err != nil {
-			return fmt.Errorf("their containers cannot be removed: %w", err)
-		}
-		defer d.Close()
-		if err := removeDocker(ctx, d, c.Name); err != nil {
-			return err
-		}
-	}
-	for _, dir := range dirs {
-		if err := volumes.Remove(dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return dirs, locks, inDocker, nil
 }

@@ -169,29 +169,29 @@ func (c *Cluster) giveTurn() {
 // chooseAddresses takes those of the last run of this name, those that were asked for, or the first free ones. Of a
 // last run only the API server's can be changed: the pods have theirs.
 func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) {
-	const way = "go on with that, or remove it first with `mini-k8s down --name %s`"
-	switch old := c.settings; {
-	case !c.existed:
+	if !c.existed {
 		c.settings = settings{Runtime: c.Runtime, ClusterCIDR: cmp.Or(c.ClusterCIDR, master.DefaultClusterCIDR),
 			ServiceCIDR: cmp.Or(c.ServiceCIDR, master.DefaultServiceCIDR)}
-		if c.docker != nil {
-			c.takeTurn(ctx)
-			if c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR); err == nil {
-				c.settings.ServiceCIDR, err = network.FreeServiceCIDR(ctx, c.docker, c.Name, c.ServiceCIDR)
-			}
+	}
+	for _, option := range []struct{ name, wanted, was string }{
+		{"runtime", c.Runtime, c.settings.Runtime}, {"cluster-cidr", c.ClusterCIDR, c.settings.ClusterCIDR},
+		{"service-cidr", c.ServiceCIDR, c.settings.ServiceCIDR},
+	} {
+		if option.wanted != "" && option.wanted != option.was {
+			return "", fmt.Errorf("cluster %q was started with --%s %s: go on with that, or remove it first with `mini-k8s down --name %[1]s`",
+				c.Name, option.name, option.was)
 		}
-	case c.Runtime != old.Runtime:
-		err = fmt.Errorf("cluster %q was started with --runtime %s: "+way, c.Name, old.Runtime, c.Name)
-	case c.ClusterCIDR != "" && c.ClusterCIDR != old.ClusterCIDR:
-		err = fmt.Errorf("cluster %q was started with --cluster-cidr %s: "+way, c.Name, old.ClusterCIDR, c.Name)
-	case c.ServiceCIDR != "" && c.ServiceCIDR != old.ServiceCIDR:
-		err = fmt.Errorf("cluster %q was started with --service-cidr %s: "+way, c.Name, old.ServiceCIDR, c.Name)
+	}
+	if !c.existed && c.docker != nil {
+		c.takeTurn(ctx)
+		if c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR); err == nil {
+			c.settings.ServiceCIDR, err = network.FreeServiceCIDR(ctx, c.docker, c.Name, c.ServiceCIDR)
+		}
 	}
 	if err != nil {
 		return "", err
 	}
-	c.settings.ServiceCIDR = cmp.Or(c.settings.ServiceCIDR, master.DefaultServiceCIDR) // the state may be older than the flag
-	c.settings.Listen = cmp.Or(c.Listen, c.settings.Listen)                            // if empty, the master finds a port
+	c.settings.Listen = cmp.Or(c.Listen, c.settings.Listen) // if empty, the master finds a port
 	return "pods in " + c.settings.ClusterCIDR, c.settings.save(c.dir)
 }
 
@@ -211,7 +211,7 @@ func nodeBits(cluster netip.Prefix, nodes int) int {
 func loadSettings(dir string) (s settings, exists bool, err error) {
 	data, err := os.ReadFile(filepath.Join(dir, "cluster.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		for _, theirs := range []string{"state.db", "node.key"} {
+		for _, theirs := range []string{"state.db", pki.NodeConfig} {
 			if _, err := os.Stat(filepath.Join(dir, theirs)); err == nil {
 				return s, true, fmt.Errorf("%s holds the state of a `mini-k8s master` or worker: choose another --name, or remove it yourself", dir)
 			}

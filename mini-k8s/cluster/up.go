@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -88,7 +89,7 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	}
 	c.halt()
 	if !c.existed {
-		err = errors.Join(err, c.remove())
+		err = errors.Join(err, c.remove(c.dir))
 	}
 	c.close()
 	return nil, err
@@ -102,19 +103,16 @@ func (c *Cluster) check() error {
 	if c.Runtime != Docker && c.Runtime != Hollow {
 		return fmt.Errorf("--runtime %q: use %s or %s", c.Runtime, Docker, Hollow)
 	}
-	if c.ClusterCIDR != "" {
-		prefix, err := master.ParseClusterCIDR(c.ClusterCIDR)
+	for cidr, parse := range map[*string]func(string) (netip.Prefix, error){
+		&c.ClusterCIDR: master.ParseClusterCIDR, &c.ServiceCIDR: master.ParseServiceCIDR} {
+		if *cidr == "" {
+			continue
+		}
+		prefix, err := parse(*cidr)
 		if err != nil {
 			return err
 		}
-		c.ClusterCIDR = prefix.String() // one way to write it
-	}
-	if c.ServiceCIDR != "" {
-		prefix, err := master.ParseServiceCIDR(c.ServiceCIDR)
-		if err != nil {
-			return err
-		}
-		c.ServiceCIDR = prefix.String()
+		*cidr = prefix.String() // one way to write it
 	}
 	return checkName(c.Name)
 }

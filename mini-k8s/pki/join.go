@@ -21,37 +21,27 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// LoadOrJoin returns what a node needs to call the master and to be called by it. Its certificate is the one that an
-// earlier call left in the directory, or else it joins and leaves it there.
+// NodeConfig is the file in a node's directory that says who it is, as a kubeconfig does.
+const NodeConfig = "kubelet.conf"
+
+// LoadOrJoin returns what a node needs to call the master and to be called by it: as an earlier call left it in the
+// directory, or else it joins and leaves it there.
 func LoadOrJoin(ctx context.Context, dir, master, token, node string) (*tls.Config, error) {
-	var caPEM []byte
-	var pair Pair
-	var err error
-	files := map[string]*[]byte{"ca.crt": &caPEM, "node.crt": &pair.Cert, "node.key": &pair.Key}
-	missing := false
-	for name, content := range files {
-		*content, err = os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			missing = true
-		} else if err != nil {
-			return nil, fmt.Errorf("read the node's certificate: %w", err)
+	path := filepath.Join(dir, NodeConfig)
+	config, err := ReadKubeconfig(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if token == "" {
+			return nil, fmt.Errorf("node %s has no certificate yet: say --token; "+newToken, node)
+		}
+		config = Kubeconfig{Cluster: "mini-k8s", Server: master, User: NodePrefix + node}
+		if config.CAPEM, config.Pair, err = Join(ctx, master, token, node); err == nil {
+			err = config.Write(path)
 		}
 	}
-	if !missing {
-		return ServerTLS(caPEM, pair)
-	}
-	if token == "" {
-		return nil, fmt.Errorf("node %s has no certificate yet: say --token; "+newToken, node)
-	}
-	if caPEM, pair, err = Join(ctx, master, token, node); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	for name, content := range files {
-		if err := WritePrivate(filepath.Join(dir, name), *content); err != nil {
-			return nil, fmt.Errorf("keep the node's certificate: %w", err)
-		}
-	}
-	return ServerTLS(caPEM, pair)
+	return ServerTLS(config.CAPEM, config.Pair)
 }
 
 // newToken says how to come by a join token.
@@ -75,12 +65,12 @@ func Join(ctx context.Context, master, token, node string) (caPEM []byte, pair P
 		return nil, pair, fmt.Errorf("the master at %s is not the one that the join token is from: its CA has another hash", master)
 	}
 	caPEM = pemOf("CERTIFICATE", block.Bytes) // nothing else that came with it: the hash vouches for this one alone
+	var request []byte
 	key, keyPEM, err := newKey()
-	if err != nil {
-		return nil, pair, fmt.Errorf("make a key for node %s: %w", node, err)
+	if err == nil {
+		template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: NodePrefix + node}}
+		request, err = x509.CreateCertificateRequest(rand.Reader, template, key)
 	}
-	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: NodePrefix + node}}
-	request, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {
 		return nil, pair, fmt.Errorf("make the certificate request of node %s: %w", node, err)
 	}

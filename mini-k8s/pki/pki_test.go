@@ -486,7 +486,7 @@ func TestLoadOrJoinJoinsOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkPrivate(t, dir, 3)
+	checkPrivate(t, dir, 1)
 	m.Close()
 	again, err := load("")
 	if err != nil {
@@ -497,11 +497,11 @@ func TestLoadOrJoinJoinsOnce(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := os.Remove(filepath.Join(dir, "node.key")); err != nil {
+	if err := os.Remove(filepath.Join(dir, pki.NodeConfig)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := pki.LoadOrJoin(ctx, dir, m.URL, m.newToken(t), "node-1"); !errors.Is(err, context.Canceled) {
-		t.Errorf("when the key is lost it joins again, but: %v", err)
+		t.Errorf("when it is lost it joins again, but: %v", err)
 	}
 }
 
