@@ -33,9 +33,6 @@ func checkAutoscaler(c *check, s *autoscalingv2.HorizontalPodAutoscalerSpec, at 
 }
 
 func checkTarget(c *check, t *autoscalingv2.MetricTarget, at *field.Path) {
-	if (t.AverageUtilization == nil) == (t.AverageValue == nil) {
-		c.invalid(at, "", "must set one of averageUtilization and averageValue, as its type says")
-	}
 	if t.AverageValue != nil && t.AverageValue.Sign() <= 0 {
 		c.invalid(at.Child("averageValue"), t.AverageValue.String(), "must be positive")
 	}

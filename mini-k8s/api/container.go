@@ -55,6 +55,20 @@ func checkContainer(c *check, container *corev1.Container, at *field.Path) {
 	}
 }
 
+// checkInitContainer refuses what makes sense only for one that goes on.
+func checkInitContainer(c *check, container *corev1.Container, path *field.Path) {
+	if container.RestartPolicy != nil {
+		oneOf(c, path.Child("restartPolicy"), *container.RestartPolicy, corev1.ContainerRestartPolicyAlways)
+		return
+	}
+	for name, set := range map[string]bool{"lifecycle": container.Lifecycle != nil, "startupProbe": container.StartupProbe != nil,
+		"livenessProbe": container.LivenessProbe != nil, "readinessProbe": container.ReadinessProbe != nil} {
+		if set {
+			c.add(field.Forbidden(path.Child(name), "may not be set for init containers without restartPolicy=Always"))
+		}
+	}
+}
+
 // The most that a container may ask for, so that sums stay far from where integers end.
 const (
 	maxCPU      = 1 << 30 // cores

@@ -8,20 +8,8 @@ import (
 )
 
 func checkVariable(c *check, v *corev1.EnvVar, at *field.Path) {
-	if v.ValueFrom == nil {
-		return
-	}
-	if at = at.Child("valueFrom"); *v.ValueFrom == (corev1.EnvVarSource{}) {
-		c.invalid(at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`")
-	} else if v.Value != "" {
-		c.invalid(at, "", "may not be specified when `value` is not empty")
-	}
-}
-
-// checkEnvFrom checks where a container has many variables from.
-func checkEnvFrom(c *check, from *corev1.EnvFromSource, at *field.Path) {
-	if (from.ConfigMapRef == nil) == (from.SecretRef == nil) {
-		c.invalid(at, "", "must specify one of: `configMapRef` or `secretRef`")
+	if v.ValueFrom != nil && v.Value != "" {
+		c.invalid(at.Child("valueFrom"), "", "may not be specified when `value` is not empty")
 	}
 }
 

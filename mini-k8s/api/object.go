@@ -3,7 +3,7 @@
 // manifest and every client of Kubernetes works with them; what is done with them is written here.
 //
 // Invariants:
-//  1. A kind is known by its row alone: to add one, add a row to Kinds.
+//  1. A kind is known by its row alone: to add one, add a row to Kinds, and to types one for each Go type that it is made of.
 //  2. Defaults are filled in before validation, and both are pure functions of the object.
 //  3. A field is acted on and named in its row (Served), or who sets it is warned, or it is refused: never ignored.
 //

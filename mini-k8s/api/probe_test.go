@@ -35,11 +35,11 @@ func TestValidationOfProbesAndHooks(t *testing.T) {
 		{"all of it", container(`startupProbe: {exec: {command: [a]}}, livenessProbe: {httpGet: {port: 80}, terminationGracePeriodSeconds: 1}, readinessProbe: {tcpSocket: {port: web}, successThreshold: 2},
 			lifecycle: {postStart: {exec: {command: [a]}}, preStop: {sleep: {seconds: 30}}}`), nil},
 		{"no way to ask", container(`livenessProbe: {}, lifecycle: {preStop: {}}`), []string{
-			`spec.containers[0].livenessProbe: Required value: must specify a handler type`, `spec.containers[0].lifecycle.preStop: Required value: must specify a handler type`}},
+			`spec.containers[0].livenessProbe: Required value: must specify one of: exec, httpGet, tcpSocket`, `spec.containers[0].lifecycle.preStop: Required value: must specify one of: exec, httpGet, sleep`}},
 		{"two ways", container(`livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 80}}, lifecycle: {postStart: {exec: {command: [a]}, sleep: {seconds: 1}}}`), []string{
-			`spec.containers[0].livenessProbe: Forbidden: may not specify more than 1 handler type`, `spec.containers[0].lifecycle.postStart: Forbidden: may not specify more than 1 handler type`}},
-		{"ways that are not here", container(`readinessProbe: {grpc: {port: 80}}, lifecycle: {preStop: {tcpSocket: {port: 80}, exec: {command: [a]}}}`), []string{
-			`spec.containers[0].readinessProbe.grpc: Forbidden: this version of mini-k8s probes by exec, httpGet and tcpSocket`, `spec.containers[0].lifecycle.preStop.tcpSocket: Forbidden`}},
+			`spec.containers[0].livenessProbe: Forbidden: may not specify more than one of`, `spec.containers[0].lifecycle.postStart: Forbidden: may not specify more than one of`}},
+		{"ways that are not here", container(`readinessProbe: {grpc: {port: 80}}, lifecycle: {preStop: {tcpSocket: {port: 80}}}`), []string{
+			`spec.containers[0].readinessProbe: Required value: must specify one of: exec, httpGet, tcpSocket`, `spec.containers[0].lifecycle.preStop: Required value`}},
 		{"what is asked", container(`startupProbe: {exec: {}}, livenessProbe: {httpGet: {port: 0, scheme: ftp, httpHeaders: [{name: "a b"}]}}, readinessProbe: {tcpSocket: {port: a_b}}`), []string{
 			`spec.containers[0].startupProbe.exec.command: Required value`, `spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0`,
 			`spec.containers[0].livenessProbe.httpGet.scheme: Unsupported value: "ftp"`, `spec.containers[0].livenessProbe.httpGet.httpHeaders[0].name: Invalid value: "a b"`,

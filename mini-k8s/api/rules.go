@@ -26,6 +26,7 @@ type goType[T any] struct {
 	//	=TCP    what it is if it is not there
 	//	:rule   what it may be if it is there: a name of rules, one of some words (TCP|UDP), or a number (0.. or 1..3600)
 	fields   string
+	oneOf    string                                   // the fields of which one has to be there, and no other
 	defaults func(*T)                                 // more of them, which come before those of the fields
 	check    func(c *check, value *T, at *field.Path) // what the rules cannot say
 }
@@ -34,6 +35,7 @@ type goType[T any] struct {
 type typeRow struct {
 	goType   reflect.Type
 	fields   []fieldRow
+	oneOf    []string
 	defaults func(reflect.Value)
 	check    func(*check, reflect.Value, *field.Path)
 }
@@ -118,7 +120,7 @@ var fieldWord = regexp.MustCompile(`^(\w+)(!?)(=[^:]*)?(?::(.+))?$`)
 
 // of reads a row. It panics where that says what cannot be: a bug that every test finds.
 func of[T any](g goType[T]) *typeRow {
-	row := &typeRow{goType: reflect.TypeFor[T](), defaults: func(reflect.Value) {}, check: func(*check, reflect.Value, *field.Path) {}}
+	row := &typeRow{goType: reflect.TypeFor[T](), oneOf: strings.Fields(g.oneOf), defaults: func(reflect.Value) {}, check: func(*check, reflect.Value, *field.Path) {}}
 	if g.defaults != nil {
 		row.defaults = func(v reflect.Value) { g.defaults(v.Addr().Interface().(*T)) }
 	}
@@ -225,6 +227,17 @@ func fillIn(row *typeRow, v reflect.Value, _ *field.Path) {
 func (c *check) keepTo(row *typeRow, v reflect.Value, at *field.Path) {
 	for _, f := range row.fields {
 		c.field(f, v.FieldByIndex(f.index), at.Child(f.name))
+	}
+	there := 0
+	for _, name := range row.oneOf {
+		if index, _ := fieldAt(row.goType, name); !v.FieldByIndex(index).IsNil() {
+			there++
+		}
+	}
+	if there == 0 && len(row.oneOf) > 0 {
+		c.add(field.Required(at, "must specify one of: "+strings.Join(row.oneOf, ", ")))
+	} else if there > 1 {
+		c.add(field.Forbidden(at, "may not specify more than one of: "+strings.Join(row.oneOf, ", ")))
 	}
 	row.check(c, v, at)
 }

@@ -35,7 +35,8 @@ var types = tableOf(
 	of(goType[corev1.ResourceRequirements]{check: checkResources}),
 	of(goType[corev1.ResourceList]{check: checkQuantities}),
 	of(goType[corev1.EnvVar]{fields: "name!:variable", check: checkVariable}),
-	of(goType[corev1.EnvFromSource]{fields: "prefix:variable", check: checkEnvFrom}),
+	of(goType[corev1.EnvVarSource]{oneOf: "fieldRef resourceFieldRef configMapKeyRef secretKeyRef"}),
+	of(goType[corev1.EnvFromSource]{fields: "prefix:variable", oneOf: "configMapRef secretRef"}),
 	of(goType[corev1.ObjectFieldSelector]{fields: "apiVersion=v1 fieldPath!", check: checkFieldRef}),
 	of(goType[corev1.ResourceFieldSelector]{fields: "resource!:limits.cpu|limits.memory|requests.cpu|requests.memory"}),
 	of(goType[corev1.ConfigMapKeySelector]{fields: "key!:key"}),
@@ -45,9 +46,9 @@ var types = tableOf(
 	// Probes and hooks
 	of(goType[corev1.Probe]{
 		fields: "initialDelaySeconds:0.. timeoutSeconds=1:0.. periodSeconds=10:0.. successThreshold=1:0.. failureThreshold=3:0.. " +
-			"terminationGracePeriodSeconds:1..",
-		check: checkProbe}),
-	of(goType[corev1.LifecycleHandler]{check: checkHook}),
+			"terminationGracePeriodSeconds:1.."}),
+	of(goType[corev1.ProbeHandler]{oneOf: "exec httpGet tcpSocket"}),
+	of(goType[corev1.LifecycleHandler]{oneOf: "exec httpGet sleep"}),
 	of(goType[corev1.ExecAction]{fields: "command!"}),
 	of(goType[corev1.HTTPGetAction]{fields: "path=/ port!:port scheme=HTTP:HTTP|HTTPS"}),
 	of(goType[corev1.HTTPHeader]{fields: "name!:header"}),
@@ -103,7 +104,8 @@ var types = tableOf(
 	of(goType[autoscalingv2.CrossVersionObjectReference]{fields: "kind!:Deployment|ReplicaSet name!"}),
 	of(goType[autoscalingv2.MetricSpec]{fields: "type!:Resource resource!"}),
 	of(goType[autoscalingv2.ResourceMetricSource]{fields: "name!:cpu|memory"}),
-	of(goType[autoscalingv2.MetricTarget]{fields: "type!:Utilization|AverageValue averageUtilization:1..", check: checkTarget}),
+	of(goType[autoscalingv2.MetricTarget]{
+		fields: "type!:Utilization|AverageValue averageUtilization:1..", oneOf: "averageUtilization averageValue", check: checkTarget}),
 	of(goType[autoscalingv2.HorizontalPodAutoscalerBehavior]{defaults: DefaultScaling}),
 	of(goType[autoscalingv2.HPAScalingRules]{fields: "stabilizationWindowSeconds:0..3600 selectPolicy:Max|Min|Disabled"}),
 	of(goType[autoscalingv2.HPAScalingPolicy]{fields: "type!:Pods|Percent value!:1.. periodSeconds!:1..1800"}),

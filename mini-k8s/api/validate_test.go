@@ -86,8 +86,8 @@ func TestValidationNamesEveryFieldThatIsWrong(t *testing.T) {
 			envFrom: [{}, {configMapRef: {}}, {prefix: "=", secretRef: {name: s}}, {configMapRef: {name: a}, secretRef: {name: b}}],
 			env: [{name: A, valueFrom: {}}, {name: B, valueFrom: {configMapKeyRef: {key: "a b"}}}, {name: C, valueFrom: {resourceFieldRef: {resource: limits.gpu}}}]}]}`), []string{
 			`spec.containers[0].securityContext.runAsUser: Invalid value: -1`,
-			"spec.containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`", `spec.containers[0].envFrom[1].configMapRef.name: Required value`,
-			`spec.containers[0].envFrom[2].prefix: Invalid value: "="`, `spec.containers[0].envFrom[3]: Invalid value: ""`, `spec.containers[0].env[0].valueFrom: Invalid value: "": must specify one of`,
+			`spec.containers[0].envFrom[0]: Required value: must specify one of: configMapRef, secretRef`, `spec.containers[0].envFrom[1].configMapRef.name: Required value`,
+			`spec.containers[0].envFrom[2].prefix: Invalid value: "="`, `spec.containers[0].envFrom[3]: Forbidden`, `spec.containers[0].env[0].valueFrom: Required value: must specify one of`,
 			`spec.containers[0].env[1].valueFrom.configMapKeyRef.name: Required value`, `spec.containers[0].env[1].valueFrom.configMapKeyRef.key: Invalid value: "a b"`,
 			`spec.containers[0].env[2].valueFrom.resourceFieldRef.resource: Unsupported value: "limits.gpu"`,
 		}},
@@ -114,7 +114,7 @@ func TestValidationNamesEveryFieldThatIsWrong(t *testing.T) {
 			[]string{`spec.containers[1].ports[0].hostPort: Duplicate value: "TCP//80"`}},
 		{"sources of variables", "Pod", pod(`{containers: [{name: c, image: i, env: [{name: A, valueFrom: {}}, {name: A, valueFrom: {fieldRef: {}}}, {name: A, valueFrom: {fieldRef: {fieldPath: status.phase}}},
 			{name: A, valueFrom: {fieldRef: {fieldPath: metadata.labels}}}]}]}`), []string{
-			"spec.containers[0].env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`", `spec.containers[0].env[1].valueFrom.fieldRef.fieldPath: Required value`,
+			`spec.containers[0].env[0].valueFrom: Required value: must specify one of: fieldRef, resourceFieldRef`, `spec.containers[0].env[1].valueFrom.fieldRef.fieldPath: Required value`,
 			`spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: Unsupported value: "status.phase": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP"`,
 			`spec.containers[0].env[3].valueFrom.fieldRef.fieldPath: Unsupported value: "metadata.labels"`}},
 		{"resources", "Pod", pod(`{containers: [{name: c, image: i, resources: {limits: {disk: 1, "a b/c": 1, cpu: 2G, memory: 8Ei}, requests: {memory: 9223372036854775807}}}]}`), []string{
@@ -200,7 +200,7 @@ func TestValidationNamesEveryFieldThatIsWrong(t *testing.T) {
 			`spec.metrics[2].resource.name: Unsupported value: "gpu": supported values: "cpu", "memory"`,
 			`spec.metrics[2].resource.target.type: Unsupported value: "Value": supported values: "Utilization", "AverageValue"`,
 			`spec.metrics[2].resource.target.averageUtilization: Invalid value: 0`,
-			`spec.metrics[3].resource.target: Invalid value: "": must set one of averageUtilization and averageValue`,
+			`spec.metrics[3].resource.target: Forbidden: may not specify more than one of: averageUtilization, averageValue`,
 			`spec.metrics[3].resource.target.averageValue: Invalid value: "0": must be positive`,
 			`spec.behavior.scaleUp.stabilizationWindowSeconds: Invalid value: 4000`, `spec.behavior.scaleUp.selectPolicy: Unsupported value: "Any"`,
 			`spec.behavior.scaleUp.policies[0].type: Unsupported value: "Share"`, `spec.behavior.scaleUp.policies[0].value: Invalid value: 0`,
