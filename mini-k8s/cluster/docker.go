@@ -49,19 +49,18 @@ func (c *Cluster) openDocker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	others := false
 	if !c.existed {
-		others, err = network.Exists(ctx, d, c.Name)
-	}
-	if others {
-		err = fmt.Errorf("Docker has networks of a cluster %[1]q whose state is not in %[2]s: choose another --name, or remove it as the "+
-			"user who started it (and with the same $MINI_K8S_HOME). If its state is lost, remove it with\n"+
-			"  docker rm -f $(docker ps -aq --filter label=mini-k8s.cluster=%[1]s)\n"+
-			"  docker network rm $(docker network ls -q --filter label=mini-k8s.cluster=%[1]s)", c.Name, c.dir)
-	}
-	if err != nil {
-		d.Close()
-		return err
+		others, err := network.Exists(ctx, d, c.Name)
+		if others {
+			err = fmt.Errorf("Docker has networks of a cluster %[1]q whose state is not in %[2]s: choose another --name, or remove it as the "+
+				"user who started it (and with the same $MINI_K8S_HOME). If its state is lost, remove it with\n"+
+				"  docker rm -f $(docker ps -aq --filter label=mini-k8s.cluster=%[1]s)\n"+
+				"  docker network rm $(docker network ls -q --filter label=mini-k8s.cluster=%[1]s)", c.Name, c.dir)
+		}
+		if err != nil {
+			d.Close()
+			return err
+		}
 	}
 	c.docker = d
 	return nil

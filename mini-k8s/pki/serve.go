@@ -86,7 +86,7 @@ func Serve(ctx context.Context, port net.Listener, config *tls.Config, handler h
 type takeover struct {
 	http.ResponseWriter
 	ctx  context.Context
-	conn *politeConn // once it is taken over
+	conn net.Conn // once it is taken over
 }
 
 func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -94,7 +94,7 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t.conn = &politeConn{halfCloser: conn.(halfCloser)}
+	t.conn = politeConn{conn.(*tls.Conn)}
 	context.AfterFunc(t.ctx, func() { conn.SetDeadline(time.Now().Add(shutdownTimeout)) })
 	return t.conn, buffered, nil
 }
@@ -108,30 +108,18 @@ func (t *takeover) end() {
 // Unwrap leads http.ResponseController to the rest.
 func (t *takeover) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
-// halfCloser is a connection over TLS or TCP.
-type halfCloser interface {
-	net.Conn
-	CloseWrite() error
-}
-
 // politeConn listens to the other side until that has heard our last words, or has had time enough to. To close a connection
 // over which more is on its way resets it, and what was sent last is lost: the exit code of `yes | kubectl exec`.
-type politeConn struct {
-	halfCloser
-	once sync.Once
+type politeConn struct{ *tls.Conn }
+
+func (c politeConn) Close() error {
+	c.SetWriteDeadline(time.Now().Add(shutdownTimeout))
+	c.CloseWrite()
+	io.Copy(io.Discard, c.Conn)
+	return c.Conn.Close()
 }
 
-func (c *politeConn) Close() (err error) {
-	c.once.Do(func() {
-		c.SetWriteDeadline(time.Now().Add(shutdownTimeout))
-		c.CloseWrite()
-		io.Copy(io.Discard, c.halfCloser)
-		err = c.halfCloser.Close()
-	})
-	return err
-}
-
-func (c *politeConn) CloseWrite() error {
+func (c politeConn) CloseWrite() error {
 	c.SetReadDeadline(time.Now().Add(shutdownTimeout))
-	return c.halfCloser.CloseWrite()
+	return c.Conn.CloseWrite()
 }
