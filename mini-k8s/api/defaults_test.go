@@ -25,27 +25,27 @@ func TestDefaults(t *testing.T) {
 			`{spec: {serviceAccountName: default, serviceAccount: default, restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler,
 			terminationGracePeriodSeconds: 30, securityContext: {}, containers: [],
 			tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, tolerationSeconds: 5}, {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute}]},
-			status: {phase: Pending}}`},
+			status: {phase: Pending, qosClass: BestEffort}}`},
 		{"pod", "Pod",
 			`{spec: {containers: [{name: c, image: "hello:1", ports: [{containerPort: 80}]}]}}`,
 			`{spec: {` + tolerations + `restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler, terminationGracePeriodSeconds: 30, securityContext: {},
 			serviceAccountName: default, serviceAccount: default, containers: [{name: c, image: "hello:1", imagePullPolicy: IfNotPresent, terminationMessagePath: /dev/termination-log,
-			terminationMessagePolicy: File, ports: [{containerPort: 80, protocol: TCP}]}]}, status: {phase: Pending}}`},
+			terminationMessagePolicy: File, ports: [{containerPort: 80, protocol: TCP}]}]}, status: {phase: Pending, qosClass: BestEffort}}`},
 		{"what is said stays", "Pod",
 			`{spec: {restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, serviceAccountName: mine, serviceAccount: mine, terminationGracePeriodSeconds: 0, securityContext: {},
-			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running}}`,
+			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running, qosClass: Burstable}}`,
 			`{spec: {` + tolerations + `restartPolicy: Never, dnsPolicy: Default, schedulerName: mine, serviceAccountName: mine, serviceAccount: mine, terminationGracePeriodSeconds: 0, securityContext: {},
-			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running}}`},
+			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: FallbackToLogsOnError, ports: [{containerPort: 80, protocol: UDP}]}]}, status: {phase: Running, qosClass: Burstable}}`},
 		{"pod with the old name of its service account", "Pod",
 			`{spec: {serviceAccount: mine, containers: []}}`,
 			`{spec: {` + tolerations + `serviceAccountName: mine, serviceAccount: mine, restartPolicy: Always, dnsPolicy: ClusterFirst, schedulerName: default-scheduler,
-			terminationGracePeriodSeconds: 30, securityContext: {}, containers: []}, status: {phase: Pending}}`},
+			terminationGracePeriodSeconds: 30, securityContext: {}, containers: []}, status: {phase: Pending, qosClass: BestEffort}}`},
 		{"pod on the network of its node", "Pod",
 			`{spec: {hostNetwork: true, restartPolicy: Never, dnsPolicy: Default, schedulerName: a, serviceAccountName: a, terminationGracePeriodSeconds: 0, securityContext: {},
 			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: File, ports: [{containerPort: 80}]}]}}`,
 			`{spec: {` + tolerations + `hostNetwork: true, restartPolicy: Never, dnsPolicy: Default, schedulerName: a, serviceAccountName: a, serviceAccount: a, terminationGracePeriodSeconds: 0, securityContext: {},
 			containers: [{name: c, image: i, imagePullPolicy: Never, terminationMessagePath: /a, terminationMessagePolicy: File, ports: [{containerPort: 80, hostPort: 80, protocol: TCP}]}]},
-			status: {phase: Pending}}`},
+			status: {phase: Pending, qosClass: BestEffort}}`},
 		{"deployment", "Deployment",
 			`{spec: {` + deployment + `}}`,
 			`{spec: {replicas: 1, revisionHistoryLimit: 10, progressDeadlineSeconds: 600,
@@ -66,7 +66,7 @@ func TestDefaults(t *testing.T) {
 		{"autoscaler", "HorizontalPodAutoscaler", `{spec: {maxReplicas: 3}}`, `{spec: {minReplicas: 1, maxReplicas: 3,
 			metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]}}`},
 		{"autoscaler that says a little of how", "HorizontalPodAutoscaler",
-			`{spec: {maxReplicas: 3, metrics: [{type: Resource}], behavior: {scaleDown: {stabilizationWindowSeconds: 5, policies: []}, scaleUp: {selectPolicy: Min}}}}`,
+			`{spec: {maxReplicas: 3, metrics: [{type: Resource}], behavior: {scaleDown: {stabilizationWindowSeconds: 5}, scaleUp: {selectPolicy: Min}}}}`,
 			`{spec: {minReplicas: 1, maxReplicas: 3, metrics: [{type: Resource}], behavior: {
 			scaleDown: {stabilizationWindowSeconds: 5, selectPolicy: Max, policies: [{type: Percent, value: 100, periodSeconds: 15}]},
 			scaleUp: {stabilizationWindowSeconds: 0, selectPolicy: Min, policies: [{type: Pods, value: 4, periodSeconds: 15}, {type: Percent, value: 100, periodSeconds: 15}]}}}}`},
@@ -110,6 +110,27 @@ func TestLimitIsTheRequestOfWhoMakesNone(t *testing.T) {
 	requests := pod.Spec.Containers[0].Resources.Requests
 	if cpu, memory := requests.Cpu().String(), requests.Memory().String(); cpu != "500m" || memory != "1Gi" {
 		t.Errorf("cpu %s, memory %s", cpu, memory)
+	}
+}
+
+func TestQOSClass(t *testing.T) {
+	for _, row := range []struct {
+		name, containers string
+		want             corev1.PodQOSClass
+	}{
+		{"nothing asked", `[{}, {}]`, corev1.PodQOSBestEffort},
+		{"limits of both", `[{resources: {limits: {cpu: 1, memory: 1Gi}}}]`, corev1.PodQOSGuaranteed},
+		{"request below the limit", `[{resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m}}}]`, corev1.PodQOSBurstable},
+		{"one of two containers", `[{resources: {limits: {cpu: 1, memory: 1Gi}}}, {}]`, corev1.PodQOSBurstable},
+		{"only a request", `[{resources: {requests: {memory: 1Gi}}}]`, corev1.PodQOSBurstable},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			pod := parse(t, "Pod", `{spec: {containers: `+row.containers+`}}`).(*corev1.Pod)
+			api.Lookup("pods").Default(pod)
+			if got := pod.Status.QOSClass; got != row.want {
+				t.Errorf("got %s", got)
+			}
+		})
 	}
 }
 

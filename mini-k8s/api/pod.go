@@ -34,6 +34,7 @@ func defaultPod(p *corev1.Pod) {
 		}
 	}
 	defaultTolerations(s)
+	setDefault(&p.Status.QOSClass, qosClass(s))
 }
 
 // DefaultTolerationSeconds is for how long a pod stays on a node that has fallen silent, unless it says otherwise itself. It
@@ -51,6 +52,33 @@ func defaultTolerations(s *corev1.PodSpec) {
 				Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(DefaultTolerationSeconds))})
 		}
 	}
+}
+
+// qosClass tells how the kernel treats the pod when memory runs out: Guaranteed pods go last, BestEffort first.
+func qosClass(s *corev1.PodSpec) corev1.PodQOSClass {
+	guaranteed, bestEffort := true, true
+	for _, c := range s.Containers {
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			limit := c.Resources.Limits[name]
+			request, asked := c.Resources.Requests[name]
+			if !asked {
+				request = limit
+			}
+			if !request.IsZero() || !limit.IsZero() {
+				bestEffort = false
+			}
+			if limit.IsZero() || request.Cmp(limit) != 0 {
+				guaranteed = false
+			}
+		}
+	}
+	switch {
+	case bestEffort:
+		return corev1.PodQOSBestEffort
+	case guaranteed:
+		return corev1.PodQOSGuaranteed
+	}
+	return corev1.PodQOSBurstable
 }
 
 func checkPodSpec(c *check, s *corev1.PodSpec, at *field.Path) {
