@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 )
 
 // calm is after how long everybody has heard of a change, however bad the connection.
@@ -336,7 +337,7 @@ func (j *judge) created(e *episode, s *set, active, size int) {
 	}
 	for _, p := range j.pods {
 		if ref := metav1.GetControllerOfNoCopy(p); ref != nil && ref.UID != s.UID && !api.PodFinished(p) && j.sets[ref.UID] != nil && j.ownerOf(j.sets[ref.UID].ReplicaSet) == e {
-			j.failed(e, "%s begins while %s is there", s.Name, p.Name)
+			j.failed(e, "%s begins while %s is there: of %s, on %q, %s, being deleted since %v, its ReplicaSet waits for %v", s.Name, p.Name, p.CreationTimestamp, p.Spec.NodeName, p.Status.Phase, p.DeletionTimestamp, ptr.Deref(j.sets[ref.UID].Status.TerminatingReplicas, -1))
 			return
 		}
 	}

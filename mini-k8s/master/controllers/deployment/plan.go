@@ -32,11 +32,11 @@ func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.Replic
 		all = append(all, current)
 	}
 	active := slices.DeleteFunc(slices.Clone(all), func(rs *appsv1.ReplicaSet) bool { return specReplicas(rs) == 0 })
-	switch room := room(d, all); {
+	switch {
 	case len(active) > 1 && slices.ContainsFunc(old, resized(d)) && !recreates(d):
-		return share(d, active, room)
+		return share(d, active, room(d, all, nil))
 	case current != nil && !d.Spec.Paused:
-		return roll(d, current, old, room)
+		return roll(d, current, old, room(d, all, current))
 	case len(active) > 1 || len(all) == 0:
 		return nil // stands still half-way, or has nothing yet
 	default: // the one that has pods, or else the newest, follows the Deployment's size
@@ -44,7 +44,7 @@ func plan(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.Replic
 		if len(active) > 0 {
 			last = active[0]
 		}
-		return resize(last, min(*d.Spec.Replicas, specReplicas(last)+room))
+		return resize(last, min(*d.Spec.Replicas, specReplicas(last)+room(d, all, last)))
 	}
 }
 
@@ -87,12 +87,12 @@ func share(d *appsv1.Deployment, active []*appsv1.ReplicaSet, room int32) (steps
 
 // room returns by how many the ReplicaSets may grow. What one was told to remove is there until it says that it is not;
 // and as long as one has not seen its own size, nobody knows what it has. Kubernetes counts sizes alone, and for a moment
-// has more pods than it promises.
-func room(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) int32 {
+// has more pods than it promises. Where all is recreated, the one that is to grow has room when no other has pods.
+func room(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, growing *appsv1.ReplicaSet) int32 {
 	surge, _ := limits(d)
 	room := *d.Spec.Replicas + surge
 	for _, rs := range sets {
-		if unseen(rs) {
+		if unseen(rs) || recreates(d) && rs != growing && hasPods(rs) {
 			return 0
 		}
 		room -= max(specReplicas(rs), rs.Status.Replicas)
@@ -110,16 +110,13 @@ func unseen(rs *appsv1.ReplicaSet) bool { return rs.Status.ObservedGeneration < 
 //  3. First those go that do not serve anyway, of the oldest version first.
 //  4. Then available ones, of the oldest version first, as far as enough available ones of all versions are left.
 //
-// Where all is recreated, all old ones may go, and the new version grows when the last of them is wholly gone.
+// Where all is recreated, all old ones may go.
 func roll(d *appsv1.Deployment, current *appsv1.ReplicaSet, old []*appsv1.ReplicaSet, room int32) []step {
 	_, unavailable := limits(d)
 	wanted, size := *d.Spec.Replicas, specReplicas(current)
 	least := wanted - unavailable
 	if recreates(d) {
 		least = 0
-		if slices.ContainsFunc(old, hasPods) {
-			room = 0
-		}
 	}
 	steps := resize(current, min(wanted, size+room))
 	budget := sum(old, specReplicas) + available(current) - least

@@ -89,6 +89,7 @@ func TestPlanGoesAsFarAsItsLimitsLetIt(t *testing.T) {
 		{"recreate: the old ones first", recreate(3), set("new", 2, 0, 0), sets(set("old", 1, 3, 3)), "old=0"},
 		{"recreate: until the last is wholly gone", recreate(3), set("new", 2, 0, 0), sets(stopping(1, set("old", 1, 0, 0))), ""},
 		{"recreate: not while the old one may yet make some", recreate(3), set("new", 2, 0, 0), sets(with(0, 1, set("old", 1, 0, 0))), ""},
+		{"recreate: nor while it is paused", paused(recreate(3)), set("new", 2, 0, 0), sets(stopping(1, set("old", 1, 0, 0))), ""},
 		{"recreate: then all new ones", recreate(3), set("new", 2, 0, 0), sets(set("old", 1, 0, 0)), "new=3"},
 		{"paused half-way: the pod on top stays", paused(rolling(3, "1", "0")), set("new", 2, 1, 0), sets(set("old", 1, 3, 3)), ""},
 		{"paused before the new version was made", paused(rolling(3, "1", "0")), nil, sets(set("old", 1, 3, 3)), ""},
