@@ -21,15 +21,15 @@ type shelf map[string]Content
 func (s shelf) read(kind, name string, optional bool) (Content, error) {
 	content, found := s[kind+" "+name]
 	if !found && !optional {
-		return Content{}, fmt.Errorf("%s %q not found", strings.ToLower(kind), name)
+		return nil, fmt.Errorf("%s %q not found", strings.ToLower(kind), name)
 	}
 	return content, nil
 }
 
 func text(pairs ...string) Content {
-	c := Content{Text: map[string]string{}, Binary: map[string][]byte{}}
+	c := Content{}
 	for i := 0; i < len(pairs); i += 2 {
-		c.Text[pairs[i]] = pairs[i+1]
+		c[pairs[i]] = []byte(pairs[i+1])
 	}
 	return c
 }
@@ -96,7 +96,7 @@ func shown(t *testing.T, d Dir, volume string) string {
 
 func TestWhatAVolumeShows(t *testing.T) {
 	settings := text("color", "blue", "size", "XL")
-	settings.Binary["picture"] = []byte{1}
+	settings["picture"] = []byte{1}
 	all := shelf{"ConfigMap settings": settings, "Secret key": text("password", "hunter2")}
 	for _, row := range []struct{ name, volume, want, err string }{
 		{"all keys", `configMap: {name: settings}`, "color=blue picture=\x01 size=XL", ""},
@@ -326,11 +326,11 @@ func TestAnEmptyDirIsMadeOnceAndGoesWithItsPod(t *testing.T) {
 func TestHostPathsAreCheckedAndNeverRemoved(t *testing.T) {
 	for _, row := range []struct{ kind, path, err string }{
 		{"", "dir", ""}, {"", "file", ""}, {"", "new/one", ""},
-		{"Directory", "dir", ""}, {"Directory", "file", "file is not a directory"}, {"Directory", "new", "new is not a directory"},
-		{"DirectoryOrCreate", "dir", ""}, {"DirectoryOrCreate", "new/one", ""}, {"DirectoryOrCreate", "file", "file is not a directory"},
-		{"File", "file", ""}, {"File", "dir", "dir is not a file"}, {"File", "new", "new is not a file"},
+		{"Directory", "dir", ""}, {"Directory", "file", "file is not of the type"}, {"Directory", "new", "new is not of the type"},
+		{"DirectoryOrCreate", "dir", ""}, {"DirectoryOrCreate", "new/one", ""}, {"DirectoryOrCreate", "file", "file is not of the type"},
+		{"File", "file", ""}, {"File", "dir", "dir is not of the type"}, {"File", "new", "new is not of the type"},
 		{"FileOrCreate", "file", ""}, {"FileOrCreate", "new", ""}, {"FileOrCreate", "new/one", "no such file or directory"},
-		{"Socket", "file", "file is not a socket file"}, {"CharDevice", "dir", "dir is not a character device"}, {"BlockDevice", "new", "new is not a block device"},
+		{"Socket", "file", "file is not of the type Socket"}, {"CharDevice", "dir", "dir is not of the type CharDevice"}, {"BlockDevice", "new", "new is not of the type BlockDevice"},
 	} {
 		t.Run(strings.TrimSpace(row.kind+" "+row.path), func(t *testing.T) {
 			machine := t.TempDir()
