@@ -64,7 +64,8 @@ type Kubelet struct {
 	static    static
 	manifests map[string]manifest // by file; it belongs to who reads them
 
-	admission admission
+	admission sync.Mutex          // held while a pod is judged: two must not take the same room
+	room      corev1.ResourceList // of the node, set before it judges
 	samples   samples
 	probing   sync.WaitGroup // the probers
 }
@@ -97,7 +98,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.admission.open(roomOf(machine))
+	k.room = roomOf(machine)
 	components := []control.Component{
 		{Name: "events", Run: k.events.Run},
 		{Name: "runtime events", Run: k.watchRuntime},
