@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"workshop/mini-k8s/client"
@@ -66,8 +67,8 @@ type Kubelet struct {
 
 	admission sync.Mutex          // held while a pod is judged: two must not take the same room
 	room      corev1.ResourceList // of the node, set before it judges
-	samples   samples
-	probing   sync.WaitGroup // the probers
+	samples   atomic.Value        // map[string]between by the container's ID; what is in it is replaced, never changed
+	probing   sync.WaitGroup      // the probers
 }
 
 // New returns a kubelet that does nothing until Run.

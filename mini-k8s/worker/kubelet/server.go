@@ -1,9 +1,13 @@
 package kubelet
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
+	"time"
 
 	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/worker/runtime"
@@ -44,4 +48,88 @@ func (k *Kubelet) held(w http.ResponseWriter, r *http.Request) (pod *corev1.Pod,
 	others := func(c runtime.Container) bool { return c.Name != r.PathValue("container") }
 	actual.Containers = slices.DeleteFunc(slices.Clone(actual.Containers), others) // what the runtime returns stays as it is
 	return pod, actual, err == nil
+}
+
+func (k *Kubelet) serveLogs(w http.ResponseWriter, r *http.Request) {
+	pod, actual, ok := k.held(w, r)
+	if !ok {
+		return
+	}
+	options, err := logOptions(r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	attempts, previous := actual.Containers, isOn(r.URL.Query(), "previous")
+	if previous && len(attempts) > 0 {
+		attempts = attempts[1:]
+	}
+	if len(attempts) == 0 {
+		http.Error(w, noLogs(pod, r.PathValue("container"), previous), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(http.StatusOK)
+	out := flushing{w, http.NewResponseController(w)}
+	out.Flush()
+	if err := k.Runtime.Logs(r.Context(), attempts[0].ID, options, out); err != nil && r.Context().Err() == nil {
+		fmt.Fprintf(w, "read the log: %v\n", err)
+	}
+}
+
+// noLogs says why there is no log, in the words of the real kubelet.
+func noLogs(pod *corev1.Pod, container string, previous bool) string {
+	if previous {
+		return fmt.Sprintf("previous terminated container %q in pod %q not found", container, pod.Name)
+	}
+	reason := "ContainerCreating"
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if s.Name == container && s.State.Waiting != nil {
+			reason = s.State.Waiting.Reason
+		}
+	}
+	return fmt.Sprintf("container %q in pod %q is waiting to start: %s", container, pod.Name, reason)
+}
+
+// logOptions reads the query as `kubectl logs` sends it (PodLogOptions).
+func logOptions(query url.Values) (options runtime.LogOptions, err error) {
+	number := func(name string) *int64 {
+		text := query.Get(name)
+		if text == "" {
+			return nil
+		}
+		n, failure := strconv.ParseInt(text, 10, 64)
+		if failure != nil || n < 0 {
+			err = fmt.Errorf("%s: %q is not a number from 0 up", name, text)
+		}
+		return &n
+	}
+	options = runtime.LogOptions{Follow: isOn(query, "follow"), Timestamps: isOn(query, "timestamps"), Tail: number("tailLines")}
+	if seconds := number("sinceSeconds"); seconds != nil {
+		options.Since = time.Now().Add(-time.Duration(*seconds) * time.Second)
+	}
+	if since := query.Get("sinceTime"); since != "" && err == nil {
+		options.Since, err = time.Parse(time.RFC3339, since)
+	}
+	if query.Has("limitBytes") {
+		err = errors.New("limitBytes: a log is not cut by its bytes here; tailLines bounds it")
+	}
+	return options, err
+}
+
+func isOn(query url.Values, name string) bool {
+	on, _ := strconv.ParseBool(query.Get(name)) // what does not parse is off
+	return on
+}
+
+// flushing sends on at once what is written to it.
+type flushing struct {
+	http.ResponseWriter
+	*http.ResponseController
+}
+
+func (f flushing) Write(data []byte) (int, error) {
+	n, err := f.ResponseWriter.Write(data)
+	f.Flush()
+	return n, err
 }

@@ -22,13 +22,7 @@ import (
 // window is the least time over which the use of CPUs is averaged.
 const window = 10 * time.Second
 
-// samples remembers how much CPU time containers had used when somebody asked, for the next who does.
-type samples struct {
-	mu  sync.Mutex         // guards all below
-	two map[string]between // by the container's ID
-}
-
-// between are two samples of a container: what it uses now is averaged from the older one on.
+// between are two samples of a container, of when somebody asked: what it uses now is averaged from the older one on.
 type between struct{ older, newer runtime.Usage }
 
 // averaged returns the average use of CPUs, and the samples for the next one. The first is averaged from the start.
@@ -52,6 +46,7 @@ func (k *Kubelet) serveUsage(w http.ResponseWriter, r *http.Request) {
 	var asking sync.WaitGroup
 	var mu sync.Mutex // guards all below
 	measured, next := map[string][]api.ContainerMetrics{}, map[string]between{}
+	known, _ := k.samples.Load().(map[string]between)
 	for _, pod := range pods {
 		uid := string(pod.UID) // or that of its mirror
 		for _, shown := range k.pods.ByIndex("uid", uid) {
@@ -67,10 +62,14 @@ func (k *Kubelet) serveUsage(w http.ResponseWriter, r *http.Request) {
 					slog.Debug("cannot measure a container", "pod", pod.Namespace+"/"+pod.Name, "container", c.Name, "reason", err) // it may just have ended
 					return
 				}
-				cpus, two := k.samples.averaged(c, usage)
+				before, sampled := known[c.ID]
+				if !sampled {
+					before.older.At, before.newer.At = c.StartedAt, c.StartedAt
+				}
+				cpus, before := before.averaged(usage)
 				mu.Lock()
 				defer mu.Unlock()
-				next[c.ID] = two
+				next[c.ID] = before
 				measured[uid] = append(measured[uid], api.ContainerMetrics{Name: c.Name, Usage: corev1.ResourceList{
 					corev1.ResourceCPU:    *resource.NewScaledQuantity(int64(cpus*1e9), resource.Nano),
 					corev1.ResourceMemory: *resource.NewQuantity(usage.MemoryBytes, resource.BinarySI)}})
@@ -78,27 +77,10 @@ func (k *Kubelet) serveUsage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	asking.Wait()
-	k.samples.replace(next)
+	k.samples.Store(next) // containers that are gone are forgotten
 	for _, containers := range measured {
 		slices.SortFunc(containers, func(a, b api.ContainerMetrics) int { return strings.Compare(a.Name, b.Name) })
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(api.NodeUsage{Timestamp: metav1.Now(), Window: metav1.Duration{Duration: window}, Pods: measured})
-}
-
-func (s *samples) averaged(c runtime.Container, now runtime.Usage) (cpus float64, next between) {
-	s.mu.Lock()
-	before, known := s.two[c.ID]
-	s.mu.Unlock()
-	if !known {
-		before.older.At, before.newer.At = c.StartedAt, c.StartedAt
-	}
-	return before.averaged(now)
-}
-
-// replace forgets containers that are gone.
-func (s *samples) replace(two map[string]between) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.two = two
 }
