@@ -58,11 +58,11 @@ func (k *Kubelet) prepare(ctx context.Context, pod *corev1.Pod, s step, podIP st
 // refresh brings the files that a pod sees of ConfigMaps and Secrets up to date, once in a while. The pod is no worse off if
 // that fails: it has the ones of before.
 func (k *Kubelet) refresh(ctx context.Context, pod *corev1.Pod, m *memory) {
-	if pod.DeletionTimestamp != nil || time.Since(m.refreshed) < resync/2 {
+	if pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil || time.Since(m.refreshed) < resync/2 {
 		return
 	}
 	m.refreshed = time.Now()
-	if err := k.Dir.Refresh(pod, k.reader(ctx, pod, m)); err != nil && ctx.Err() == nil {
+	if err := k.Dir.Make(pod, k.reader(ctx, pod, m)); err != nil && ctx.Err() == nil {
 		k.events.Warning(pod, "FailedMount", "%v", err)
 	}
 }

@@ -45,41 +45,29 @@ type Reader func(kind, name string, optional bool) (Content, error)
 
 // Make makes those of a pod's volumes that are not there, and brings the others up to date.
 func (d Dir) Make(pod *corev1.Pod, read Reader) error {
-	return d.each(pod, func(v corev1.Volume, path string) error {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		switch {
-		case v.HostPath != nil:
-			return makeHostPath(v.HostPath.Path, v.HostPath.Type)
-		case v.EmptyDir != nil:
-			return makeEmptyDir(path, v.EmptyDir.Medium, groupOf(pod))
-		}
-		return show(path, v, groupOf(pod), read)
-	})
-}
-
-// Refresh brings what a pod sees of ConfigMaps and Secrets up to date. It makes no volume that is not there.
-func (d Dir) Refresh(pod *corev1.Pod, read Reader) error {
-	return d.each(pod, func(v corev1.Volume, path string) error {
-		if _, err := os.Lstat(filepath.Join(path, current)); err != nil {
-			return nil
-		}
-		return show(path, v, groupOf(pod), read)
-	})
-}
-
-// each does something with each of a pod's volumes, if this is a directory at all.
-func (d Dir) each(pod *corev1.Pod, do func(v corev1.Volume, path string) error) error {
 	if d == "" {
 		return nil
 	}
 	for _, v := range pod.Spec.Volumes {
-		if err := do(v, filepath.Join(d.of(pod.UID), v.Name)); err != nil {
+		if err := d.makeVolume(pod, v, read); err != nil {
 			return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err)
 		}
 	}
 	return nil
+}
+
+func (d Dir) makeVolume(pod *corev1.Pod, v corev1.Volume, read Reader) error {
+	if err := os.MkdirAll(d.of(pod.UID), 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(d.of(pod.UID), v.Name)
+	switch {
+	case v.HostPath != nil:
+		return makeHostPath(v.HostPath.Path, v.HostPath.Type)
+	case v.EmptyDir != nil:
+		return makeEmptyDir(path, v.EmptyDir.Medium, groupOf(pod))
+	}
+	return show(path, v, groupOf(pod), read)
 }
 
 // Source returns what of the machine is to be mounted for a mount of the pod, and whether it can only be read. The pod's

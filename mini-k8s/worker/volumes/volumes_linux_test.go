@@ -181,7 +181,7 @@ func TestContentChangesInOneStep(t *testing.T) {
 	}()
 	for i := range 200 {
 		n := fmt.Sprint(i)
-		if err := d.Refresh(pod, shelf{"ConfigMap settings": text("a", n, "b", n)}.read); err != nil {
+		if err := d.Make(pod, shelf{"ConfigMap settings": text("a", n, "b", n)}.read); err != nil {
 			t.Fatal(err)
 		}
 		if got := shown(t, d, "v"); got != "a="+n+" b="+n {
@@ -192,7 +192,7 @@ func TestContentChangesInOneStep(t *testing.T) {
 	for said := range done {
 		t.Error(said)
 	}
-	if err := d.Refresh(pod, shelf{"ConfigMap settings": text("b", "x", "c", "y")}.read); err != nil {
+	if err := d.Make(pod, shelf{"ConfigMap settings": text("b", "x", "c", "y")}.read); err != nil {
 		t.Fatal(err)
 	}
 	if got := shown(t, d, "v"); got != "b=x c=y" {
@@ -239,11 +239,11 @@ func TestAFailureLeavesTheContentOfBefore(t *testing.T) {
 	d := newDir(t)
 	pod := newPod(t, `volumes: [{name: v, configMap: {name: settings}}]`)
 	mustMake(t, d, pod, shelf{"ConfigMap settings": text("a", "1")})
-	if err := d.Refresh(pod, shelf{}.read); err == nil || shown(t, d, "v") != "a=1" {
+	if err := d.Make(pod, shelf{}.read); err == nil || shown(t, d, "v") != "a=1" {
 		t.Errorf("the error is %v, it shows %q", err, shown(t, d, "v"))
 	}
 	long := strings.Repeat("x", 300) // no file has such a name
-	if err := d.Refresh(pod, shelf{"ConfigMap settings": text("a", "2", long, "2")}.read); err == nil || shown(t, d, "v") != "a=1" {
+	if err := d.Make(pod, shelf{"ConfigMap settings": text("a", "2", long, "2")}.read); err == nil || shown(t, d, "v") != "a=1" {
 		t.Errorf("the error is %v, it shows %q", err, shown(t, d, "v"))
 	}
 	entries, _ := os.ReadDir(filepath.Join(d.of(pod.UID), "v"))
