@@ -21,7 +21,7 @@ import (
 )
 
 // prepare says what a container is to be started with. The pod's volumes have been made.
-func (k *Kubelet) prepare(ctx context.Context, pod *corev1.Pod, s step, podIP string, read volumes.Reader) (spec runtime.ContainerSpec, err error) {
+func (k *Kubelet) prepare(ctx context.Context, pod *corev1.Pod, s step, podIP, imageUser string, read volumes.Reader) (spec runtime.ContainerSpec, err error) {
 	c, around := s.container, surroundings{podIP: podIP, hostIP: k.Address, room: k.room, read: read}
 	if k.Services != nil {
 		if err := k.Services.CatchUp(ctx); err != nil {
@@ -33,15 +33,9 @@ func (k *Kubelet) prepare(ctx context.Context, pod *corev1.Pod, s step, podIP st
 	if err != nil {
 		return spec, err
 	}
-	rights, imageUser := rightsOf(pod, c), ""
+	rights := rightsOf(pod, c)
 	spec.Rights, spec.Groups = &rights, groupsOf(pod)
-	if rights.RunAsUser == nil && (rights.RunAsGroup != nil || ptr.Deref(rights.RunAsNonRoot, false)) {
-		imageUser, err = k.Runtime.ImageUser(ctx, c.Image)
-	}
-	if err == nil {
-		spec.User, err = userOf(pod, c, rights, imageUser)
-	}
-	if err != nil {
+	if spec.User, err = userOf(pod, c, rights, imageUser); err != nil {
 		return spec, err
 	}
 	for _, mount := range c.VolumeMounts {

@@ -219,7 +219,7 @@ const (
 
 // tryStart gets the image, prepares what the container is given and starts the container; reason is for the status if that fails.
 func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) (reason string, err error) {
-	err = k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
+	imageUser, err := k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
 	if errors.Is(err, runtime.ErrImageNotPresent) {
 		return "ErrImageNeverPull", err
 	}
@@ -231,7 +231,7 @@ func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime
 		return notMounted, err
 	}
 	m.refreshed = time.Now()
-	spec, err := k.prepare(ctx, pod, s, addressOf(pod, &sandbox, k.Address), read)
+	spec, err := k.prepare(ctx, pod, s, addressOf(pod, &sandbox, k.Address), imageUser, read)
 	if err != nil {
 		return badConfig, err
 	}
