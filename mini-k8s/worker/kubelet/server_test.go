@@ -67,6 +67,9 @@ func TestLogsOfAContainerAndOfTheOneBefore(t *testing.T) {
 		if code, text := b.ask("/containerLogs/default/web/app"); code != http.StatusOK || text != "log of "+first {
 			t.Errorf("%d %s", code, text)
 		}
+		if code, text := b.ask("/containerLogs/default/web/app?limitBytes=5"); code != http.StatusOK || text != "log o" {
+			t.Errorf("5 bytes: %d %s", code, text)
+		}
 		if code, text := b.ask("/containerLogs/default/web/app?previous=true"); code != http.StatusBadRequest ||
 			text != `previous terminated container "app" in pod "web" not found` {
 			t.Errorf("before there is one: %d %s", code, text)
@@ -98,9 +101,9 @@ func TestLogsThatCannotBeReadSayWhy(t *testing.T) {
 			"/containerLogs/other/web/app":                       http.StatusNotFound,
 			"/containerLogs/default/web/app?tailLines=many":      http.StatusBadRequest,
 			"/containerLogs/default/web/app?tailLines=-1":        http.StatusBadRequest,
-			"/containerLogs/default/web/app?sinceSeconds=-1":     http.StatusBadRequest,
+			"/containerLogs/default/web/app?sinceSeconds=0":      http.StatusBadRequest,
 			"/containerLogs/default/web/app?sinceTime=yesterday": http.StatusBadRequest,
-			"/containerLogs/default/web/app?limitBytes=5":        http.StatusBadRequest,
+			"/containerLogs/default/web/app?limitBytes=0":        http.StatusBadRequest,
 			"/exec/default/none/app?command=a":                   http.StatusNotFound,
 			"/portForward/default/none":                          http.StatusNotFound,
 		} {
