@@ -62,7 +62,7 @@ func (k *Kubelet) serveLogs(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	options, err := logOptions(r.URL.Query())
+	options, limit, err := logOptions(r.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -77,9 +77,10 @@ func (k *Kubelet) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(http.StatusOK)
-	out := flushing{w, http.NewResponseController(w)}
+	out := flushing{w, http.NewResponseController(w), limit}
 	out.Flush()
-	if err := k.Runtime.Logs(r.Context(), attempts[0].ID, options, out); err != nil && r.Context().Err() == nil {
+	err = k.Runtime.Logs(r.Context(), attempts[0].ID, options, out)
+	if err != nil && !errors.Is(err, errEnough) && r.Context().Err() == nil {
 		fmt.Fprintf(w, "read the log: %v\n", err)
 	}
 }
@@ -98,30 +99,28 @@ func noLogs(pod *corev1.Pod, container string, previous bool) string {
 	return fmt.Sprintf("container %q in pod %q is waiting to start: %s", container, pod.Name, reason)
 }
 
-// logOptions reads the query as `kubectl logs` sends it (PodLogOptions).
-func logOptions(query url.Values) (options runtime.LogOptions, err error) {
-	number := func(name string) *int64 {
+// logOptions reads the query as `kubectl logs` sends it (PodLogOptions). The limit is in bytes, nil for all.
+func logOptions(query url.Values) (options runtime.LogOptions, limit *int64, err error) {
+	number := func(name string, least int64) *int64 {
 		text := query.Get(name)
 		if text == "" {
 			return nil
 		}
 		n, failure := strconv.ParseInt(text, 10, 64)
-		if failure != nil || n < 0 {
-			err = fmt.Errorf("%s: %q is not a number from 0 up", name, text)
+		if failure != nil || n < least {
+			err = fmt.Errorf("%s: %q is not a number from %d up", name, text, least)
 		}
 		return &n
 	}
-	options = runtime.LogOptions{Follow: isOn(query, "follow"), Timestamps: isOn(query, "timestamps"), Tail: number("tailLines")}
-	if seconds := number("sinceSeconds"); seconds != nil {
+	options = runtime.LogOptions{Follow: isOn(query, "follow"), Timestamps: isOn(query, "timestamps"), Tail: number("tailLines", 0)}
+	limit = number("limitBytes", 1)
+	if seconds := number("sinceSeconds", 1); seconds != nil {
 		options.Since = time.Now().Add(-time.Duration(*seconds) * time.Second)
 	}
 	if since := query.Get("sinceTime"); since != "" && err == nil {
 		options.Since, err = time.Parse(time.RFC3339, since)
 	}
-	if query.Has("limitBytes") {
-		err = errors.New("limitBytes: a log is not cut by its bytes here; tailLines bounds it")
-	}
-	return options, err
+	return options, limit, err
 }
 
 func isOn(query url.Values, name string) bool {
@@ -129,15 +128,26 @@ func isOn(query url.Values, name string) bool {
 	return on
 }
 
-// flushing sends on at once what is written to it.
+// errEnough ends a log that has reached its limit.
+var errEnough = errors.New("that is all that was asked for")
+
+// flushing sends on at once what is written to it, up to the limit, if there is one.
 type flushing struct {
 	http.ResponseWriter
 	*http.ResponseController
+	limit *int64
 }
 
 func (f flushing) Write(data []byte) (int, error) {
+	if f.limit != nil {
+		data = data[:min(int64(len(data)), *f.limit)]
+		*f.limit -= int64(len(data))
+	}
 	n, err := f.ResponseWriter.Write(data)
 	f.Flush()
+	if f.limit != nil && *f.limit == 0 && err == nil {
+		err = errEnough
+	}
 	return n, err
 }
 
