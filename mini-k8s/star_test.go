@@ -17,7 +17,7 @@ import (
 
 const (
 	// linesInAll is where the house stands. Only what it can do more is a reason to raise it; DESIGN.md aims at 8,000.
-	linesInAll  = 21_929
+	linesInAll  = 21_320
 	linesInFile = 400
 	// linesOfHandlers bounds the heart of the master: one set of handlers for all kinds, and the store below them.
 	linesOfHandlers = 2_000

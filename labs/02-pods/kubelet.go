@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"workshop/mini-k8s/client"
@@ -64,9 +65,10 @@ type Kubelet struct {
 	static    static
 	manifests map[string]manifest // by file; it belongs to who reads them
 
-	admission admission
-	samples   samples
-	probing   sync.WaitGroup // the probers
+	admission sync.Mutex          // held while a pod is judged: two must not take the same room
+	room      corev1.ResourceList // of the node, set before it judges
+	samples   atomic.Value        // map[string]between by the container's ID; what is in it is replaced, never changed
+	probing   sync.WaitGroup      // the probers
 }
 
 // New returns a kubelet that does nothing until Run.
@@ -97,7 +99,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.admission.open(roomOf(machine))
+	k.room = roomOf(machine)
 	components := []control.Component{
 		{Name: "events", Run: k.events.Run},
 		{Name: "runtime events", Run: k.watchRuntime},

@@ -72,12 +72,11 @@ func (k *Kubelet) readManifests() error {
 			if err == nil {
 				pod, err = podOf(text, k.Node)
 			}
-			if err != nil {
+			if m.text = string(text); err == nil {
+				m.pod = pod
+			} else {
 				slog.Warn("manifest is wrong", "file", name, "node", k.Node, "reason", err)
-			} else if m.pod = pod; wanted[control.Key(pod)] != nil {
-				slog.Warn("manifest does not count: another has a pod of this name", "file", name, "node", k.Node, "pod", control.Key(pod))
 			}
-			m.text = string(text)
 		}
 		if files[name] = m; m.pod != nil {
 			key := control.Key(m.pod)
@@ -92,17 +91,13 @@ func (k *Kubelet) readManifests() error {
 // podOf reads a pod from a manifest as the API server would, and names it after the node, too. Its UID tells of the content: a
 // changed file is another pod.
 func podOf(text []byte, node string) (*corev1.Pod, error) {
-	var plain map[string]any
-	if err := yaml.Unmarshal(text, &plain); err != nil {
+	pod, kind := &corev1.Pod{}, api.KindOf[*corev1.Pod]()
+	if err := yaml.Unmarshal(text, &pod.TypeMeta); err != nil {
 		return nil, err
 	}
-	if plain["apiVersion"] != "v1" || plain["kind"] != "Pod" || strings.Contains(strings.TrimSpace(string(text)), "\n---") {
+	if pod.APIVersion != "v1" || pod.Kind != "Pod" || strings.Contains(strings.TrimSpace(string(text)), "\n---") {
 		return nil, errors.New("a manifest holds one object, of apiVersion v1 and kind Pod")
 	}
-	if field := referenceIn(plain["spec"]); field != "" {
-		return nil, fmt.Errorf("%s: a static pod cannot refer to what is in the API server", field)
-	}
-	pod, kind := &corev1.Pod{}, api.KindOf[*corev1.Pod]()
 	if err := yaml.UnmarshalStrict(text, pod); err != nil {
 		return nil, err
 	}
@@ -115,25 +110,4 @@ func podOf(text []byte, node string) (*corev1.Pod, error) {
 		slog.Warn("manifest", "pod", control.Key(pod), "warning", warning)
 	}
 	return pod, kind.Validate(pod, nil).ToAggregate()
-}
-
-// references are the fields of a pod that lead to other objects.
-var references = []string{"configMap", "configMapRef", "configMapKeyRef", "secret", "secretRef", "secretKeyRef", "persistentVolumeClaim"}
-
-// referenceIn returns one of those that are used, "" if there is none.
-func referenceIn(value any) (field string) {
-	switch value := value.(type) {
-	case []any:
-		for _, element := range value {
-			field = cmp.Or(field, referenceIn(element))
-		}
-	case map[string]any:
-		for name, below := range value {
-			if _, isObject := below.(map[string]any); isObject && slices.Contains(references, name) {
-				return name
-			}
-			field = cmp.Or(field, referenceIn(below))
-		}
-	}
-	return field
 }

@@ -32,12 +32,8 @@ const (
 	removePod       action = "remove pod"
 	beginProbe      action = "begin probe"
 	endProbe        action = "end probe"
-	callPreStop     action = "call hook"           // before SIGTERM
-	lastCall        action = "SIGTERM at the last" // to one whose hook has taken all the time that there was
+	callPreStop     action = "call hook" // before SIGTERM
 )
-
-// lastWords is how long a container has after a SIGTERM at the last.
-const lastWords = 2 * time.Second
 
 // step is one thing to do for a pod.
 type step struct {
@@ -65,17 +61,14 @@ type planner struct {
 // plan returns what to do for a pod now, and after how long to look again if nothing happens before.
 func plan(pod *corev1.Pod, actual runtime.Pod, m *memory, now time.Time) (steps []step, again time.Duration) {
 	p := &planner{pod: pod, actual: actual, attempts: m.attemptsOf(pod, actual, now), memory: m, now: now}
-	doom, _ := doomOf(pod, m, now)
-	finished := doom != "" || isEnd(phaseOf(pod, p.attempts))
-	p.ending = finished || pod.DeletionTimestamp != nil
-	if doom == "" || pod.DeletionTimestamp != nil {
+	refused := refusedBefore(pod, m).reason != ""
+	finished, deleted := refused || isEnd(phaseOf(pod, p.attempts)), pod.DeletionTimestamp != nil
+	p.ending = finished || deleted
+	if !refused || deleted {
 		p.decide()
 	}
-	if finished && pod.DeletionTimestamp == nil {
+	if finished && !deleted {
 		p.end()
-	}
-	if end, limited := deadlineOf(pod); limited {
-		p.lookAfter(end.Sub(now))
 	}
 	p.ask()
 	return p.steps, p.again
@@ -118,19 +111,14 @@ func (p *planner) delete() {
 // stop stops a container that has so much time left for that: with its hook, if it has one, then SIGTERM, and with SIGKILL
 // when no time is left. Each signal is sent once. It looks again when the time is over.
 func (p *planner) stop(c *corev1.Container, id string, left time.Duration) {
-	sent := p.memory.signalled[id]
-	if sent.name == lastCall {
-		left = sent.at.Add(lastWords).Sub(p.now)
-	}
+	sent, whole := p.memory.signalled[id].name, containerNamed(p.pod, c.Name)
 	switch {
-	case left <= 0 && sent.name == callPreStop:
-		p.add(step{do: lastCall, container: c, id: id})
-	case left <= 0 && sent.name != kill:
+	case left <= 0 && sent != kill:
 		p.add(step{do: kill, container: c, id: id})
 	case left <= 0 || p.ending && p.isHeldBack(c.Name):
-	case sent.name == "" && hookOf(containerNamed(p.pod, c.Name), preStop) != nil:
-		p.add(step{do: callPreStop, container: containerNamed(p.pod, c.Name), id: id, asked: asked{id, preStop}})
-	case sent.name == "", sent.name == callPreStop && p.memory.verdicts[asked{id, preStop}] != unknown:
+	case sent == "" && hookOf(whole, preStop) != nil:
+		p.add(step{do: callPreStop, container: whole, id: id, asked: asked{id, preStop}})
+	case sent == "", sent == callPreStop && p.memory.verdicts[asked{id, preStop}] != unknown:
 		p.add(step{do: terminate, container: c, id: id})
 	}
 	p.lookAfter(left)
@@ -170,27 +158,22 @@ func (p *planner) runAll() {
 		last := newest(p.attempts[c.Name])
 		return last != nil && last.gone == nil
 	})
-	for i := range p.pod.Spec.InitContainers {
-		c := &p.pod.Spec.InitContainers[i]
-		last, policy := newest(p.attempts[c.Name]), initRestarts(p.pod)
-		if api.IsSidecar(c) {
-			p.tend(c, corev1.RestartPolicyAlways)
-			if _, started := p.memory.questions(p.pod, c, last); !started && !begun {
+	for _, c := range partsOf(p.pod) {
+		last := newest(p.attempts[c.Name])
+		switch {
+		case c.isFirst && succeeded(last) && (last.gone == nil || begun):
+		case c.isFirst && succeeded(last):
+			p.run(c.Container, corev1.RestartPolicyAlways)
+			return
+		case c.isFirst:
+			p.run(c.Container, c.policy)
+			return
+		default:
+			p.tend(c.Container, c.policy)
+			if _, started := p.memory.questions(p.pod, c.Container, last); api.IsSidecar(c.Container) && !started && !begun {
 				return
 			}
-			continue
 		}
-		if succeeded(last) {
-			if last.gone == nil || begun {
-				continue
-			}
-			policy = corev1.RestartPolicyAlways
-		}
-		p.run(c, policy)
-		return
-	}
-	for i := range p.pod.Spec.Containers {
-		p.tend(&p.pod.Spec.Containers[i], p.pod.Spec.RestartPolicy)
 	}
 }
 

@@ -20,11 +20,11 @@ func statusOf(pod *corev1.Pod, actual runtime.Pod, m *memory, hostIP string, now
 	reported := pod.DeepCopy()
 	status := &reported.Status // others have their fields in it
 	status.Phase, status.Reason, status.Message = phaseOf(pod, attempts), "", ""
-	doom, why := doomOf(pod, m, now)
+	refused := refusedBefore(pod, m)
 	running := slices.ContainsFunc(actual.Containers, func(c runtime.Container) bool { return c.State == runtime.Running })
 	switch { // what is at its end takes no resources any more, so nothing of it may run
-	case doom != "" && !running:
-		status.Phase, status.Reason, status.Message = corev1.PodFailed, doom, why
+	case refused.reason != "" && !running:
+		status.Phase, status.Reason, status.Message = corev1.PodFailed, refused.reason, refused.message
 	case running && isEnd(status.Phase):
 		status.Phase = corev1.PodRunning
 	}
@@ -35,40 +35,31 @@ func statusOf(pod *corev1.Pod, actual runtime.Pod, m *memory, hostIP string, now
 	}
 	status.StartTime = cmp.Or(status.StartTime, timeOf(now))
 	status.InitContainerStatuses, status.ContainerStatuses = nil, nil
-	if doom != "" && len(attempts) == 0 {
-		setConditions(reported, nil, nil)
-		return *status
+	parts := partsOf(pod)
+	if refused.reason != "" && len(attempts) == 0 {
+		parts = nil
 	}
 	var behind, unready []string // init containers that are not done, and containers that are not ready
-	describe := func(c *corev1.Container, policy corev1.RestartPolicy) corev1.ContainerStatus {
-		if doom != "" {
-			policy = corev1.RestartPolicyNever
+	for i, c := range parts {
+		last := newest(attempts[c.Name])
+		if refused.reason != "" {
+			c.policy = corev1.RestartPolicyNever
 		}
-		s, last := containerStatus(*c, attempts[c.Name], m.failed[c.Name], policy), newest(attempts[c.Name])
-		_, *s.Started = m.questions(pod, c, last)
-		if s.Ready = m.ready(pod, c, last); !s.Ready {
+		s := containerStatus(c, attempts[c.Name], m.failed[c.Name])
+		_, *s.Started = m.questions(pod, c.Container, last)
+		s.Ready = m.ready(pod, c.Container, last)
+		if c.isFirst {
+			s.Ready = succeeded(last)
+		} else if !s.Ready {
 			unready = append(unready, c.Name)
 		}
-		return s
-	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		s, done := corev1.ContainerStatus{}, false
-		if api.IsSidecar(c) {
-			s = describe(c, corev1.RestartPolicyAlways)
-			done = *s.Started
-		} else {
-			s = containerStatus(*c, attempts[c.Name], m.failed[c.Name], initRestarts(pod))
-			s.Ready = s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
-			done = s.Ready
+		if i < len(pod.Spec.InitContainers) {
+			if c.isFirst && !s.Ready || !c.isFirst && !*s.Started {
+				behind = append(behind, c.Name)
+			}
+			status.InitContainerStatuses = append(status.InitContainerStatuses, s)
+			continue
 		}
-		if !done {
-			behind = append(behind, c.Name)
-		}
-		status.InitContainerStatuses = append(status.InitContainerStatuses, s)
-	}
-	for i := range pod.Spec.Containers {
-		s := describe(&pod.Spec.Containers[i], pod.Spec.RestartPolicy)
 		if len(behind) > 0 && s.State.Waiting != nil && s.LastTerminationState.Terminated == nil {
 			s.State.Waiting.Reason = "PodInitializing"
 		}
@@ -104,24 +95,7 @@ func setConditions(pod *corev1.Pod, behind, unready []string) {
 		reason, message = "PodFailed", ""
 	}
 	set(corev1.ContainersReady, reason, message)
-	if missing := missingGates(pod); reason == "" && missing != "" {
-		reason, message = "ReadinessGatesNotReady", missing
-	}
 	set(corev1.PodReady, reason, message)
-}
-
-// missingGates says which conditions, that others set and that the pod's readiness waits for, do not hold.
-func missingGates(pod *corev1.Pod) string {
-	var missing []string
-	for _, gate := range pod.Spec.ReadinessGates {
-		i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == gate.ConditionType })
-		if i < 0 {
-			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", gate.ConditionType))
-		} else if now := pod.Status.Conditions[i].Status; now != corev1.ConditionTrue {
-			missing = append(missing, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", gate.ConditionType, now))
-		}
-	}
-	return strings.Join(missing, ", ")
 }
 
 // addressOf returns where a pod is reached. On the node's own network that is where the node is.
@@ -146,24 +120,17 @@ func isEnd(phase corev1.PodPhase) bool {
 //  3. Running, while one runs or will run again.
 //  4. Then Failed if one failed, Succeeded if none did.
 func phaseOf(pod *corev1.Pod, attempts map[string][]attempt) corev1.PodPhase {
-	for _, c := range pod.Spec.InitContainers {
-		last := newest(attempts[c.Name])
-		if succeeded(last) || api.IsSidecar(&c) && last != nil && last.State != runtime.Created {
-			continue
-		}
-		if last != nil && last.State == runtime.Exited && !restarts(initRestarts(pod), last) {
-			return corev1.PodFailed
-		}
-		return corev1.PodPending
-	}
-	ended := corev1.PodSucceeded
-	running := false
-	for _, c := range pod.Spec.Containers {
+	ended, running := corev1.PodSucceeded, false
+	for _, c := range partsOf(pod) {
 		last := newest(attempts[c.Name])
 		switch {
-		case last == nil || last.State == runtime.Created:
+		case c.isFirst && succeeded(last):
+		case c.isFirst && last != nil && last.State == runtime.Exited && !restarts(c.policy, last):
+			return corev1.PodFailed
+		case c.isFirst || last == nil || last.State == runtime.Created:
 			return corev1.PodPending
-		case last.State == runtime.Running || restarts(pod.Spec.RestartPolicy, last):
+		case api.IsSidecar(c.Container):
+		case isRunning(last) || restarts(c.policy, last):
 			running = true
 		case last.ExitCode != 0:
 			ended = corev1.PodFailed
@@ -181,11 +148,11 @@ func phaseOf(pod *corev1.Pod, attempts map[string][]attempt) corev1.PodPhase {
 //  2. Running. Whether it is ready is for its probes to say.
 //  3. Terminated, if it has exited. If it is to restart that is its last state already, and while it has to wait for
 //     that, because of a delay or a failure, it is Waiting: CrashLoopBackOff.
-func containerStatus(c corev1.Container, attempts []attempt, f failure, policy corev1.RestartPolicy) corev1.ContainerStatus {
+func containerStatus(c part, attempts []attempt, f failure) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
+	s.State.Waiting = waiting(f, "ContainerCreating", "")
 	last := newest(attempts)
 	if last == nil {
-		s.State.Waiting = waiting(f, "ContainerCreating", "")
 		return s
 	}
 	s.RestartCount, s.ImageID, s.ContainerID = int32(last.Attempt), last.ImageID, containerID(last.ID)
@@ -193,16 +160,14 @@ func containerStatus(c corev1.Container, attempts []attempt, f failure, policy c
 		s.LastTerminationState.Terminated = terminated(&attempts[1])
 	}
 	switch last.State {
-	case runtime.Created:
-		s.State.Waiting = waiting(f, "ContainerCreating", "")
 	case runtime.Running:
-		s.State.Running = &corev1.ContainerStateRunning{StartedAt: *timeOf(last.StartedAt)}
+		s.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: *timeOf(last.StartedAt)}}
 	case runtime.Exited:
-		s.State.Terminated = terminated(last)
-		if !restarts(policy, last) {
+		s.State = corev1.ContainerState{Terminated: terminated(last)}
+		if !restarts(c.policy, last) {
 			break
 		}
-		s.LastTerminationState.Terminated = s.State.Terminated
+		s.LastTerminationState = s.State
 		if delay := delayAfter(last); delay > 0 || f.reason != "" {
 			message := fmt.Sprintf("back-off %s restarting failed container=%s", delay, c.Name)
 			s.State = corev1.ContainerState{Waiting: waiting(f, "CrashLoopBackOff", message)}

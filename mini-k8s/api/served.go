@@ -20,7 +20,6 @@ var ServedAlways = slices.Concat(below("", "apiVersion kind status"),
 func servedPodFields(spec string) []string {
 	paths := below(spec, "nodeName nodeSelector schedulerName restartPolicy terminationGracePeriodSeconds hostname subdomain hostNetwork "+
 		"serviceAccountName=default serviceAccount=default automountServiceAccountToken=false enableServiceLinks "+
-		"activeDeadlineSeconds readinessGates[*].conditionType "+
 		"dnsPolicy=ClusterFirst|Default hostUsers=true shareProcessNamespace=false setHostnameAsFQDN=false os.name=linux priority=0")
 	paths = append(paths, below(spec+"tolerations[*].", "key operator value effect tolerationSeconds")...)
 	paths = append(paths, below(spec+"securityContext.", "runAsUser runAsGroup runAsNonRoot supplementalGroups fsGroup seccompProfile.type=RuntimeDefault")...)

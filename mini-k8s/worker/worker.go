@@ -121,38 +121,31 @@ func (w *Worker) Port() int32 { return int32(w.port.Addr().(*net.TCPAddr).Port) 
 
 // Run runs the node until the context ends. Its pods run on.
 func (w *Worker) Run(ctx context.Context) error {
-	if w.Client == nil {
-		if err := w.prepareAlone(ctx); err != nil {
+	pods := control.Component{Name: "kubelet", Run: func(ctx context.Context) error {
+		if err := w.prepare(ctx); err != nil {
 			return err
 		}
-		components := []control.Component{{Name: "kubelet", Run: w.kubelet.Run}}
-		if w.Docker != nil {
-			components = append(components, control.Component{Name: "network", Run: w.keepNetwork})
-		}
-		return control.Run(ctx, components...)
+		return w.runPods(ctx)
+	}}
+	if w.Client == nil {
+		return control.Run(ctx, pods)
 	}
-	return control.Run(ctx,
-		control.Component{Name: "node", Run: w.node.Run},
-		control.Component{Name: "kubelet server", Run: w.serve},
-		control.Component{Name: "kubelet", Run: func(ctx context.Context) error {
-			if err := w.prepare(ctx); err != nil {
-				return err
-			}
-			return w.runPods(ctx)
-		}},
-	)
+	return control.Run(ctx, pods, control.Component{Name: "node", Run: w.node.Run}, control.Component{Name: "kubelet server", Run: w.serve})
 }
 
 // runPods runs the kubelet, with what makes services of pods.
 func (w *Worker) runPods(ctx context.Context) error {
-	if w.Docker == nil {
-		return w.kubelet.Run(ctx)
-	}
+	pods := control.Component{Name: "kubelet", Run: w.kubelet.Run}
 	caches := control.Component{Name: "shared caches", Run: w.deps.Run}
-	if !w.networked {
-		return control.Run(ctx, caches, control.Component{Name: "kubelet", Run: w.kubelet.Run})
+	switch {
+	case w.Docker == nil:
+		return w.kubelet.Run(ctx)
+	case w.Client == nil:
+		return control.Run(ctx, pods, control.Component{Name: "network", Run: w.keepNetwork})
+	case !w.networked:
+		return control.Run(ctx, caches, pods)
 	}
-	pods, err1 := netip.ParsePrefix(w.ClusterCIDR)
+	addressesOfPods, err1 := netip.ParsePrefix(w.ClusterCIDR)
 	addresses, err2 := netip.ParsePrefix(w.ServiceCIDR)
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("ranges of the cluster: %w", err)
@@ -166,12 +159,11 @@ func (w *Worker) runPods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	services := proxy.New(w.deps, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: pods, ServiceCIDR: addresses,
+	services := proxy.New(w.deps, proxy.Config{Table: network.Services(w.Cluster), ClusterCIDR: addressesOfPods, ServiceCIDR: addresses,
 		Claim: network.Claim, ForgetUDP: network.ForgetUDP, Apply: func(ctx context.Context, script string) error {
 			return errors.Join(network.AllowDetours(), network.Apply(ctx, script))
 		}})
-	return control.Run(ctx, caches,
-		control.Component{Name: "kubelet", Run: w.kubelet.Run},
+	return control.Run(ctx, caches, pods,
 		control.Component{Name: "DNS", Run: names.Run},
 		control.Component{Name: "proxy", Run: func(ctx context.Context) error {
 			return w.alone(ctx, control.Component{Name: "services", Run: services.Run}, control.Component{Name: "network", Run: w.upkeep(w.deps).Run})
@@ -195,46 +187,36 @@ func (w *Worker) alone(ctx context.Context, components ...control.Component) err
 	return ctx.Err()
 }
 
-// prepare makes everything that pods need, and says that the node is ready.
+// prepare makes everything that pods need, the images and the node's network, and says that the node is ready. A worker that
+// is alone has a network, with nothing that makes names or services of pods.
 func (w *Worker) prepare(ctx context.Context) (err error) {
-	if w.podCIDR, err = w.node.PodCIDR(ctx); err != nil {
+	switch {
+	case w.Client != nil:
+		w.podCIDR, err = w.node.PodCIDR(ctx)
+	case w.Docker == nil:
+		w.podCIDR = "10.244.0.0/24"
+	default:
+		w.podCIDR, err = network.RangeFor(ctx, w.Docker, w.Cluster, w.Node)
+		w.ClusterCIDR = w.podCIDR
+	}
+	if err != nil {
 		return err
 	}
 	if w.Docker != nil {
-		w.networked = network.CanSetRules(w.Docker)
-		if err := w.prepareDocker(ctx); err != nil {
+		w.networked = w.Client != nil && network.CanSetRules(w.Docker)
+		if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
+			return err
+		}
+		if err := w.ensureNetwork(ctx); errors.Is(err, network.ErrSameNodeOnly) {
+			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
+		} else if err != nil {
 			return err
 		}
 	}
-	w.ready.Store(true)
-	w.node.Refresh()
+	if w.ready.Store(true); w.node != nil {
+		w.node.Refresh()
+	}
 	return nil
-}
-
-// prepareAlone is for a worker that has no master. It has a network, with nothing that makes names or services of pods.
-func (w *Worker) prepareAlone(ctx context.Context) (err error) {
-	w.podCIDR = "10.244.0.0/24"
-	if w.Docker == nil {
-		return nil
-	}
-	if w.podCIDR, err = network.RangeFor(ctx, w.Docker, w.Cluster, w.Node); err != nil {
-		return err
-	}
-	w.ClusterCIDR = w.podCIDR
-	return w.prepareDocker(ctx)
-}
-
-// prepareDocker makes the images and the node's network.
-func (w *Worker) prepareDocker(ctx context.Context) error {
-	if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
-		return err
-	}
-	err := w.ensureNetwork(ctx)
-	if errors.Is(err, network.ErrSameNodeOnly) {
-		slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
-		return nil
-	}
-	return err
 }
 
 func (w *Worker) isReady() (bool, string) {

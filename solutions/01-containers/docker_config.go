@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/go-connections/nat"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"workshop/mini-k8s/images"
 )
@@ -129,6 +131,26 @@ func (d *Docker) containerConfig(sandbox Sandbox, pod *corev1.Pod, spec Containe
 	}
 	furnish(config, host, spec)
 	return config, host
+}
+
+// furnish sets what a container gets of the machine: mounts, user, groups and rights, as the spec says.
+func furnish(config *container.Config, host *container.HostConfig, spec ContainerSpec) {
+	for _, m := range spec.Mounts {
+		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	config.User, host.GroupAdd = spec.User, spec.Groups
+	rights := ptr.Deref(spec.Rights, corev1.SecurityContext{})
+	host.Privileged, host.ReadonlyRootfs = ptr.Deref(rights.Privileged, false), ptr.Deref(rights.ReadOnlyRootFilesystem, false)
+	capabilities := ptr.Deref(rights.Capabilities, corev1.Capabilities{})
+	for _, name := range capabilities.Add {
+		host.CapAdd = append(host.CapAdd, string(name))
+	}
+	for _, name := range capabilities.Drop {
+		host.CapDrop = append(host.CapDrop, string(name))
+	}
+	if !ptr.Deref(rights.AllowPrivilegeEscalation, true) {
+		host.SecurityOpt = []string{"no-new-privileges"}
+	}
 }
 
 // resources turns requests and limits into those of Linux control groups: shares say who gets how much when there

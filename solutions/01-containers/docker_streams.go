@@ -24,9 +24,9 @@ import (
 func (d *Docker) Exec(ctx context.Context, containerID string, command []string, streams Streams) (int, error) {
 	code, err := d.exec(ctx, containerID, command, streams)
 	if err != nil {
-		return 0, fmt.Errorf("execute %q in container %.12s: %w", command, containerID, err)
+		err = fmt.Errorf("execute %q in container %.12s: %w", command, containerID, err)
 	}
-	return code, nil
+	return code, err
 }
 
 func (d *Docker) exec(ctx context.Context, containerID string, command []string, streams Streams) (int, error) {

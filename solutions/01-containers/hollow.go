@@ -98,17 +98,15 @@ func (h *Hollow) notify(uid types.UID) {
 	}
 }
 
-func (h *Hollow) EnsureImage(_ context.Context, image string, policy corev1.PullPolicy) error {
+func (h *Hollow) EnsureImage(_ context.Context, image string, policy corev1.PullPolicy) (user string, err error) {
 	switch {
 	case !strings.Contains(image, "does-not-exist"):
-		return nil
+		return "", nil
 	case policy == corev1.PullNever:
-		return fmt.Errorf("image %s: %w", image, ErrImageNotPresent)
+		return "", fmt.Errorf("image %s: %w", image, ErrImageNotPresent)
 	}
-	return fmt.Errorf("pull image %s: the repository does not exist", image)
+	return "", fmt.Errorf("pull image %s: the repository does not exist", image)
 }
-
-func (h *Hollow) ImageUser(context.Context, string) (string, error) { return "", nil }
 
 func (h *Hollow) StartSandbox(_ context.Context, pod *corev1.Pod) (Sandbox, error) {
 	h.mu.Lock()

@@ -40,10 +40,8 @@ type Runtime interface {
 	// ends; then it closes the channel. After a lost connection it sends every pod's UID.
 	Events(ctx context.Context) <-chan types.UID
 
-	// EnsureImage makes the image present as the policy says.
-	EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) error
-	// ImageUser returns as whom the image, which must be present, says that its program runs: empty for root.
-	ImageUser(ctx context.Context, image string) (string, error)
+	// EnsureImage makes the image present as the policy says, and returns as whom its program runs: empty for root.
+	EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) (user string, err error)
 	// StartSandbox creates and starts the pod's sandbox and returns it with its address.
 	StartSandbox(ctx context.Context, pod *corev1.Pod) (Sandbox, error)
 	// StartContainer creates and starts a container in a sandbox that runs. The image must be present.

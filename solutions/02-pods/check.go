@@ -90,19 +90,11 @@ func (f *firstBytes) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// asking follows redirects on the same host: where another one sends its guests is no business of a probe, and counts as
-// an answer. Certificates are not verified: they are for names, and a probe goes to an address.
+// asking follows no redirects: they are answers. Certificates are not verified: they are for names, and a probe goes to an
+// address.
 var asking = http.Client{
-	Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
-	CheckRedirect: func(to *http.Request, via []*http.Request) error {
-		if to.URL.Hostname() != via[0].URL.Hostname() {
-			return http.ErrUseLastResponse
-		}
-		if len(via) >= 10 {
-			return errors.New("stopped after 10 redirects")
-		}
-		return nil
-	},
+	Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
 func requestFor(ctx context.Context, get *corev1.HTTPGetAction, about Container) (*http.Request, error) {
@@ -119,16 +111,13 @@ func requestFor(ctx context.Context, get *corev1.HTTPGetAction, about Container)
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set("User-Agent", "kube-probe/"+api.KubernetesVersion)
+	request.Header.Set("Accept", "*/*")
 	for _, header := range get.HTTPHeaders {
 		if strings.EqualFold(header.Name, "Host") {
 			request.Host = header.Value
 		}
-		request.Header.Add(header.Name, header.Value)
-	}
-	for name, value := range map[string]string{"User-Agent": "kube-probe/" + api.KubernetesVersion, "Accept": "*/*"} {
-		if request.Header.Get(name) == "" {
-			request.Header.Set(name, value)
-		}
+		request.Header.Set(header.Name, header.Value)
 	}
 	return request, nil
 }

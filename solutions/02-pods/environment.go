@@ -3,9 +3,12 @@ package kubelet
 // What a container's program is told: its command, its arguments and its environment. All here is pure.
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,7 +24,7 @@ import (
 // surroundings are what a container may refer to that does not stand in its pod's spec.
 type surroundings struct {
 	podIP, hostIP string
-	room          func() (corev1.ResourceList, error) // of the node: the limit of what has none
+	room          corev1.ResourceList // of the node: the limit of what has none
 	services      []*corev1.Service
 	read          volumes.Reader
 }
@@ -63,8 +66,10 @@ func environment(pod *corev1.Pod, c *corev1.Container, around surroundings) (map
 		if err != nil {
 			return nil, err
 		}
-		for key, value := range content.Text {
-			variables[from.Prefix+key] = value
+		for key, value := range content {
+			if bytes.IndexByte(value, 0) < 0 { // no variable can hold that
+				variables[from.Prefix+key] = string(value)
+			}
 		}
 	}
 	for _, v := range c.Env {
@@ -91,7 +96,7 @@ func valueOf(pod *corev1.Pod, c *corev1.Container, v corev1.EnvVar, before map[s
 	case from.SecretKeyRef != nil:
 		return keyOf(pod, volumes.Secret, (*corev1.ConfigMapKeySelector)(from.SecretKeyRef), around.read)
 	case from.ResourceFieldRef != nil:
-		value, err = resourceOf(pod, c, from.ResourceFieldRef, around.room)
+		value = resourceOf(pod, c, from.ResourceFieldRef, around.room)
 	case from.FieldRef != nil:
 		value, err = fieldOf(pod, from.FieldRef.FieldPath, around.podIP, around.hostIP)
 	}
@@ -105,10 +110,10 @@ func valueOf(pod *corev1.Pod, c *corev1.Container, v corev1.EnvVar, before map[s
 func keyOf(pod *corev1.Pod, kind string, ref *corev1.ConfigMapKeySelector, read volumes.Reader) (string, error) {
 	optional := ptr.Deref(ref.Optional, false)
 	content, err := read(kind, ref.Name, optional)
-	value, found := content.Text[ref.Key]
+	value, found := content[ref.Key]
 	switch {
 	case err != nil || found:
-		return value, err
+		return string(value), err
 	case optional:
 		return "", errLeftOut
 	}
@@ -116,29 +121,21 @@ func keyOf(pod *corev1.Pod, kind string, ref *corev1.ConfigMapKeySelector, read 
 }
 
 // resourceOf returns a request or limit, in units of the divisor and rounded up. What has no limit is limited by the node.
-func resourceOf(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, room func() (corev1.ResourceList, error)) (string, error) {
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		if i := slices.IndexFunc(list, func(c corev1.Container) bool { return c.Name == ref.ContainerName }); i >= 0 {
-			c = &list[i]
-		}
-	}
+func resourceOf(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, room corev1.ResourceList) string {
+	c = cmp.Or(containerNamed(pod, ref.ContainerName), c)
 	kind, name, _ := strings.Cut(ref.Resource, ".")
-	list := c.Resources.Requests
+	quantity := c.Resources.Requests[corev1.ResourceName(name)]
 	if kind == "limits" {
-		list = c.Resources.Limits
-		if _, found := list[corev1.ResourceName(name)]; !found {
-			var err error
-			if list, err = room(); err != nil {
-				return "", err
-			}
+		limit, limited := c.Resources.Limits[corev1.ResourceName(name)]
+		if quantity = limit; !limited {
+			quantity = room[corev1.ResourceName(name)]
 		}
 	}
-	quantity, divisor := list[corev1.ResourceName(name)], ref.Divisor
-	amount, unit := quantity.Value(), max(1, divisor.Value())
-	if divisor.MilliValue() == 1 { // of CPU: thousandths
+	amount, unit := quantity.Value(), max(1, ref.Divisor.Value())
+	if ref.Divisor.MilliValue() == 1 { // of CPU: thousandths
 		amount = quantity.MilliValue()
 	}
-	return strconv.FormatInt((amount+unit-1)/unit, 10), nil
+	return strconv.FormatInt((amount+unit-1)/unit, 10)
 }
 
 // fieldOf returns what a fieldRef may ask for.
@@ -172,4 +169,42 @@ func expand(text string, known map[string]string) string {
 		}
 		return found
 	})
+}
+
+// servicesFor returns the services that a pod is told of in its environment: those of its namespace, if it wants that.
+//
+// In Kubernetes: and the one of the API server, in any case. Pods have no credentials for that here.
+func servicesFor(pod *corev1.Pod, all []*corev1.Service) (found []*corev1.Service) {
+	for _, s := range all {
+		if s.Namespace == pod.Namespace && ptr.Deref(pod.Spec.EnableServiceLinks, true) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// serviceVariables tells where a service is, in the way of Kubernetes and in the older one of Docker's links. For one that is
+// named web: WEB_SERVICE_HOST, WEB_SERVICE_PORT, WEB_PORT=tcp://10.96.0.7:80, WEB_PORT_80_TCP_ADDR and so on.
+func serviceVariables(s *corev1.Service) map[string]string {
+	ip := s.Spec.ClusterIP
+	if ip == "" || ip == corev1.ClusterIPNone || len(s.Spec.Ports) == 0 {
+		return nil
+	}
+	upper := func(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
+	name := upper(s.Name)
+	variables := map[string]string{name + "_SERVICE_HOST": ip}
+	for i, p := range s.Spec.Ports {
+		port, protocol := strconv.Itoa(int(p.Port)), string(cmp.Or(p.Protocol, corev1.ProtocolTCP))
+		url := strings.ToLower(protocol) + "://" + net.JoinHostPort(ip, port)
+		if i == 0 {
+			variables[name+"_SERVICE_PORT"], variables[name+"_PORT"] = port, url
+		}
+		if p.Name != "" {
+			variables[name+"_SERVICE_PORT_"+upper(p.Name)] = port
+		}
+		link := name + "_PORT_" + port + "_" + protocol
+		variables[link], variables[link+"_PROTO"] = url, strings.ToLower(protocol)
+		variables[link+"_PORT"], variables[link+"_ADDR"] = port, ip
+	}
+	return variables
 }

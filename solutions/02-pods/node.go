@@ -147,11 +147,11 @@ func (n *Node) conditions(shown []corev1.NodeCondition) []corev1.NodeCondition {
 	if i < 0 {
 		return append(all, ready)
 	}
-	if old := all[i]; old.Status == ready.Status {
+	switch old := all[i]; {
+	case old.Status == ready.Status && old.Reason == ready.Reason && old.Message == ready.Message:
+		return shown
+	case old.Status == ready.Status:
 		ready.LastTransitionTime = old.LastTransitionTime
-		if old.Reason == ready.Reason && old.Message == ready.Message {
-			ready.LastHeartbeatTime = old.LastHeartbeatTime
-		}
 	}
 	all[i] = ready
 	return all

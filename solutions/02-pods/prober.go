@@ -56,7 +56,9 @@ func (k *Kubelet) probe(ctx context.Context, about Container, s step, p *corev1.
 	}
 	for answers := (tally{}); ctx.Err() == nil; {
 		start := time.Now()
-		failure, err := k.check(ctx, p, about)
+		once, cancel := context.WithTimeout(ctx, time.Duration(p.TimeoutSeconds)*time.Second)
+		failure, err := k.Check(once, p.ProbeHandler, about)
+		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -81,13 +83,6 @@ func (k *Kubelet) probe(ctx context.Context, about Container, s step, p *corev1.
 		control.Sleep(ctx, time.Until(start.Add(pause)))
 		pause = min(2*pause, period)
 	}
-}
-
-// check asks once, within the probe's timeout.
-func (k *Kubelet) check(ctx context.Context, p *corev1.Probe, about Container) (failure string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.TimeoutSeconds)*time.Second)
-	defer cancel()
-	return k.Check(ctx, p.ProbeHandler, about)
 }
 
 // callHook does what a hook says, once. One that fails after the start stops the container, one before the end does not

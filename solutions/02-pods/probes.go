@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"workshop/mini-k8s/api"
-	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -76,7 +75,7 @@ func hookOf(c *corev1.Container, q question) *corev1.LifecycleHandler {
 // questions returns what is to be asked of a run of a container, and whether it has started: its hook has succeeded, and
 // then its startup probe, once, as far as this kubelet or the pod's status knows. Until then the others are held off.
 func (m *memory) questions(pod *corev1.Pod, c *corev1.Container, run *attempt) (all []question, started bool) {
-	if run == nil || run.State != runtime.Running {
+	if !isRunning(run) {
 		return nil, false
 	}
 	shown := shownOf(pod, run)
@@ -108,11 +107,9 @@ func (m *memory) ready(pod *corev1.Pod, c *corev1.Container, run *attempt) bool 
 
 // shownOf returns what the pod's status says of a run of a container, nothing if it knows another one.
 func shownOf(pod *corev1.Pod, run *attempt) corev1.ContainerStatus {
-	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for _, s := range statuses {
-			if s.ContainerID == containerID(run.ID) {
-				return s
-			}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if s.ContainerID == containerID(run.ID) {
+			return s
 		}
 	}
 	return corev1.ContainerStatus{}
@@ -120,7 +117,7 @@ func shownOf(pod *corev1.Pod, run *attempt) corev1.ContainerStatus {
 
 // ailment says what a run of a container has failed, "" for nothing, and how long it has to stop because of that.
 func (m *memory) ailment(pod *corev1.Pod, c *corev1.Container, run *attempt) (what string, grace time.Duration) {
-	if run == nil || run.State != runtime.Running {
+	if !isRunning(run) {
 		return "", 0
 	}
 	for q, words := range map[question]string{postStart: "PostStartHook", startup: "startup probe", liveness: "liveness probe"} {
@@ -158,17 +155,18 @@ func (p *planner) tend(c *corev1.Container, policy corev1.RestartPolicy) {
 // pod is to go nobody asks any more whether it lives, but its readiness is still of interest.
 func (p *planner) ask() {
 	runs := map[string]bool{}
-	for _, c := range containersOf(p.pod) {
+	for _, c := range partsOf(p.pod) {
 		run := newest(p.attempts[c.Name])
-		questions, _ := p.memory.questions(p.pod, c, run)
+		if !isRunning(run) {
+			continue
+		}
+		runs[run.ID] = true
+		questions, _ := p.memory.questions(p.pod, c.Container, run)
 		for _, q := range questions {
 			key := asked{run.ID, q}
 			if _, begun := p.memory.probers[key]; !begun && (q == readiness || !p.ending) {
-				p.add(step{do: beginProbe, container: c, asked: key, since: run.StartedAt})
+				p.add(step{do: beginProbe, container: c.Container, asked: key, since: run.StartedAt})
 			}
-		}
-		if run != nil && run.State == runtime.Running {
-			runs[run.ID] = true
 		}
 	}
 	for key := range p.memory.probers {
@@ -180,32 +178,17 @@ func (p *planner) ask() {
 
 // isHeldBack tells of a sidecar that the pod's own containers may still need while they stop.
 func (p *planner) isHeldBack(name string) bool {
-	return slices.ContainsFunc(p.pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name && api.IsSidecar(&c) }) &&
-		slices.ContainsFunc(p.pod.Spec.Containers, func(c corev1.Container) bool {
-			last := newest(p.attempts[c.Name])
-			return last != nil && last.State == runtime.Running
-		})
+	c := containerNamed(p.pod, name)
+	return c != nil && api.IsSidecar(c) &&
+		slices.ContainsFunc(p.pod.Spec.Containers, func(c corev1.Container) bool { return isRunning(newest(p.attempts[c.Name])) })
 }
 
-// containerNamed returns one of those that containersOf returns, nil if there is none.
+// containerNamed returns a container of the pod, nil if it has none of the name.
 func containerNamed(pod *corev1.Pod, name string) *corev1.Container {
-	for _, c := range containersOf(pod) {
+	for _, c := range partsOf(pod) {
 		if c.Name == name {
-			return c
+			return c.Container
 		}
 	}
 	return nil
-}
-
-// containersOf returns the containers of a pod that go on: its sidecars and its own.
-func containersOf(pod *corev1.Pod) (all []*corev1.Container) {
-	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; api.IsSidecar(c) {
-			all = append(all, c)
-		}
-	}
-	for i := range pod.Spec.Containers {
-		all = append(all, &pod.Spec.Containers[i])
-	}
-	return all
 }

@@ -1,15 +1,40 @@
 package kubelet
 
+// The containers of a pod, and how often each was run.
+
 import (
 	"cmp"
 	"slices"
 	"strings"
 	"time"
 
+	"workshop/mini-k8s/api"
 	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
 )
+
+// part is a container of a pod.
+type part struct {
+	*corev1.Container
+	policy  corev1.RestartPolicy
+	isFirst bool // it has to succeed before what comes after it begins: an init container, but no sidecar
+}
+
+// partsOf returns the containers of a pod in the order in which they begin.
+func partsOf(pod *corev1.Pod) (all []part) {
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; api.IsSidecar(c) {
+			all = append(all, part{c, corev1.RestartPolicyAlways, false})
+		} else {
+			all = append(all, part{c, initRestarts(pod), true})
+		}
+	}
+	for i := range pod.Spec.Containers {
+		all = append(all, part{&pod.Spec.Containers[i], pod.Spec.RestartPolicy, false})
+	}
+	return all
+}
 
 // attempt is one run of a container. A container that somebody has removed from the runtime is still an attempt as
 // long as the pod's status tells of it: it counts, and is followed by the next.
@@ -19,22 +44,11 @@ type attempt struct {
 	ill  bool                             // it was stopped because of a probe: whatever its exit code, it has failed
 }
 
-// attemptsOf returns the attempts with what is remembered of them.
-func (m *memory) attemptsOf(pod *corev1.Pod, actual runtime.Pod, now time.Time) map[string][]attempt {
-	all := attemptsOf(pod, actual, now)
-	for _, attempts := range all {
-		for i := range attempts {
-			attempts[i].ill = m.ill[attempts[i].ID]
-		}
-	}
-	return all
-}
-
 // attemptsOf returns the attempts of each container of the pod by its name, the newest first.
-func attemptsOf(pod *corev1.Pod, actual runtime.Pod, now time.Time) map[string][]attempt {
+func (m *memory) attemptsOf(pod *corev1.Pod, actual runtime.Pod, now time.Time) map[string][]attempt {
 	all := map[string][]attempt{}
 	for _, c := range actual.Containers {
-		all[c.Name] = append(all[c.Name], attempt{Container: c})
+		all[c.Name] = append(all[c.Name], attempt{Container: c, ill: m.signalled[c.ID].ill})
 	}
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		for _, end := range []*corev1.ContainerStateTerminated{lastSeen(status, now), status.LastTerminationState.Terminated} {
@@ -45,8 +59,9 @@ func attemptsOf(pod *corev1.Pod, actual runtime.Pod, now time.Time) map[string][
 			if end.ContainerID != status.ContainerID {
 				number-- // the one before
 			}
-			all[status.Name] = append(all[status.Name], attempt{gone: end, Container: runtime.Container{
-				ID: strings.TrimPrefix(end.ContainerID, idPrefix), Name: status.Name, Image: status.Image, ImageID: status.ImageID, Attempt: number,
+			id := strings.TrimPrefix(end.ContainerID, idPrefix)
+			all[status.Name] = append(all[status.Name], attempt{gone: end, ill: m.signalled[id].ill, Container: runtime.Container{
+				ID: id, Name: status.Name, Image: status.Image, ImageID: status.ImageID, Attempt: number,
 				State: runtime.Exited, ExitCode: int(end.ExitCode), StartedAt: end.StartedAt.Time, FinishedAt: end.FinishedAt.Time}})
 		}
 	}
@@ -74,6 +89,8 @@ func newest(attempts []attempt) *attempt {
 	}
 	return &attempts[0]
 }
+
+func isRunning(a *attempt) bool { return a != nil && a.State == runtime.Running }
 
 func succeeded(a *attempt) bool { return a != nil && a.State == runtime.Exited && a.ExitCode == 0 }
 

@@ -106,9 +106,9 @@ func TestCommandAndArgumentsReferToTheEnvironment(t *testing.T) {
 func shelf(kind, name string, optional bool) (volumes.Content, error) {
 	switch {
 	case kind == volumes.ConfigMap && name == "settings":
-		return volumes.Content{Text: map[string]string{"color": "blue", "size": "$(NOT)"}, Binary: map[string][]byte{"picture": {0}}}, nil
+		return volumes.Content{"color": []byte("blue"), "size": []byte("$(NOT)"), "picture": {0}}, nil
 	case kind == volumes.Secret && name == "key":
-		return volumes.Content{Text: map[string]string{"password": "hunter2", "color": "red"}}, nil
+		return volumes.Content{"password": []byte("hunter2"), "color": []byte("red")}, nil
 	case optional:
 		return volumes.Content{}, nil
 	}
@@ -116,9 +116,7 @@ func shelf(kind, name string, optional bool) (volumes.Content, error) {
 }
 
 func TestEnvironmentFromElsewhere(t *testing.T) {
-	room := func() (corev1.ResourceList, error) {
-		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi")}, nil
-	}
+	room := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi")}
 	web := &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.7", Ports: []corev1.ServicePort{{Port: 80}}}}
 	web.Name = "web"
 	for _, row := range []struct{ name, container, want, err string }{

@@ -44,9 +44,9 @@ func (b *breakable) Machine(context.Context) (runtime.Machine, error) {
 	return runtime.Machine{}, b.machine
 }
 
-func (b *breakable) EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) error {
+func (b *breakable) EnsureImage(ctx context.Context, image string, policy corev1.PullPolicy) (string, error) {
 	if b.noImages.Load() {
-		return errors.New("the registry is down")
+		return "", errors.New("the registry is down")
 	}
 	return b.Hollow.EnsureImage(ctx, image, policy)
 }

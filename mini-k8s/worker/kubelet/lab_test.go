@@ -126,7 +126,7 @@ func exited(name string, number, code int) runtime.Container {
 }
 
 func told(id string, name action, ago time.Duration) memory {
-	return memory{signalled: map[string]signal{id: {name, noon.Add(-ago)}}}
+	return memory{signalled: map[string]signal{id: {name: name, at: noon.Add(-ago)}}}
 }
 
 // failedAt is the memory of an app that could not be started at that time before or after noon, for the first time.
@@ -209,7 +209,7 @@ func TestTask1WhatRanLongOrWasRemovedComesBackAtOnce(t *testing.T) {
 
 // runs asks run for its plan for the container app of a pod with these containers.
 func runs(pod *corev1.Pod, m memory, containers ...runtime.Container) string {
-	p := &planner{pod: pod, attempts: attemptsOf(pod, alive(containers...), noon), memory: &m, now: noon}
+	p := &planner{pod: pod, attempts: m.attemptsOf(pod, alive(containers...), noon), memory: &m, now: noon}
 	p.run(&pod.Spec.Containers[0], pod.Spec.RestartPolicy)
 	return planned(p.steps, p.again)
 }

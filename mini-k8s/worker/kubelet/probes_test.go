@@ -14,7 +14,6 @@ import (
 	"workshop/mini-k8s/worker/runtime"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // oracle answers what containers are asked, by the first word of the command.
@@ -173,16 +172,10 @@ func TestContainersAreAskedOneThingAfterTheOther(t *testing.T) {
 func TestPlansForContainersThatAreIllOrHaveHooks(t *testing.T) {
 	short := func(p *corev1.Probe) { grace := int64(5); p.TerminationGracePeriodSeconds = &grace }
 	sent := func(m memory, name action, ago time.Duration) memory {
-		m.signalled = map[string]signal{"app-0": {name, noon.Add(-ago)}}
+		m.signalled = map[string]signal{"app-0": {name: name, at: noon.Add(-ago)}}
 		return m
 	}
 	never := policy(corev1.RestartPolicyNever)
-	late := func(pod *corev1.Pod) {
-		seconds := int64(600)
-		pod.Spec.ActiveDeadlineSeconds = &seconds
-		start := metav1.NewTime(noon.Add(-10 * time.Minute))
-		pod.Status.StartTime = &start
-	}
 	for _, test := range []struct{ name, got, want string }{
 		{"a probe begins with its container", plans(newPod(live(), readily()), alive(running("app", 0)), memory{}), "begin probe, begin probe"},
 		{"and not before", plans(newPod(live()), alive(), memory{}), "start app#0"},
@@ -199,11 +192,9 @@ func TestPlansForContainersThatAreIllOrHaveHooks(t *testing.T) {
 
 		{"the hook comes before SIGTERM", plans(newPod(withPreStop, deletedIn(time.Minute)), alive(running("app", 0)), memory{}), "call hook; look again after 1m0s"},
 		{"which waits for it", plans(newPod(withPreStop, deletedIn(time.Minute)), alive(running("app", 0)), sent(says("app-0", preStop, unknown), callPreStop, time.Second)), "nothing; look again after 1m0s"},
+		{"but not for ever", plans(newPod(withPreStop, deletedIn(0)), alive(running("app", 0)), sent(says("app-0", preStop, unknown), callPreStop, time.Minute)), "SIGKILL app-0"},
 		{"whether it fails", plans(newPod(withPreStop, deletedIn(time.Minute)), alive(running("app", 0)), sent(says("app-0", preStop, ill), callPreStop, time.Second)), "SIGTERM app-0; look again after 1m0s"},
 		{"or not", plans(newPod(withPreStop, deletedIn(time.Minute)), alive(running("app", 0)), sent(says("app-0", preStop, well), callPreStop, time.Second)), "SIGTERM app-0; look again after 1m0s"},
-		{"but not for ever", plans(newPod(withPreStop, deletedIn(0)), alive(running("app", 0)), sent(says("app-0", preStop, unknown), callPreStop, time.Minute)), "SIGTERM at the last"},
-		{"a moment is left then", plans(newPod(withPreStop, deletedIn(-time.Second)), alive(running("app", 0)), sent(says("app-0", preStop, unknown), lastCall, time.Second)), "nothing; look again after 1s"},
-		{"and no more", plans(newPod(withPreStop, deletedIn(-2*time.Second)), alive(running("app", 0)), sent(says("app-0", preStop, unknown), lastCall, 2*time.Second)), "SIGKILL app-0"},
 
 		{"a sidecar starts first", plans(newPod(sidecars("side"), inits("last")), runtime.Pod{}, memory{}), "start sandbox, start last#0"},
 		{"and then the next", plans(newPod(inits("last"), sidecars("side")), alive(running("side", 0), exited("last", 0, 0)), memory{}), "start app#0"},
@@ -213,9 +204,6 @@ func TestPlansForContainersThatAreIllOrHaveHooks(t *testing.T) {
 		{"not before", plans(newPod(sidecars("side"), never, deletedIn(time.Minute)), alive(running("side", 0), running("app", 0)), memory{}), "SIGTERM app-0; look again after 1m0s"},
 		{"unless there is no time", plans(newPod(sidecars("side"), never, deletedIn(0)), alive(running("side", 0), running("app", 0)), memory{}), "SIGKILL side-0, SIGKILL app-0"},
 
-		{"a pod whose time is over is stopped", plans(newPod(late), alive(running("app", 0)), memory{}), "SIGTERM app-0; look again after 30s"},
-		{"and not restarted", plans(newPod(late), alive(exited("app", 0, 1)), memory{}), "nothing"},
-		{"one whose time is not over is looked at then", plans(newPod(late, func(p *corev1.Pod) { *p.Spec.ActiveDeadlineSeconds = 660 }), alive(running("app", 0)), memory{}), "nothing; look again after 1m0s"},
 		{"a pod that is refused is not begun", plans(newPod(), runtime.Pod{}, memory{refusal: refusal{"OutOfcpu", "full"}}), "nothing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -226,25 +214,13 @@ func TestPlansForContainersThatAreIllOrHaveHooks(t *testing.T) {
 	}
 }
 
-func TestStatusTellsWhatProbesAndDeadlinesSay(t *testing.T) {
+func TestStatusTellsWhatProbesSay(t *testing.T) {
 	never, onFailure := policy(corev1.RestartPolicyNever), policy(corev1.RestartPolicyOnFailure)
 	shownReady := func(pod *corev1.Pod) {
 		started := true
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", ContainerID: "docker://app-0", Ready: true, Started: &started}}
 	}
-	gates := func(pod *corev1.Pod) {
-		pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
-	}
-	gateIs := func(status corev1.ConditionStatus) func(*corev1.Pod) {
-		return func(pod *corev1.Pod) {
-			pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: "example.com/gate", Status: status})
-		}
-	}
-	late := func(pod *corev1.Pod) {
-		one, start := int64(1), metav1.NewTime(noon.Add(-time.Second))
-		pod.Spec.ActiveDeadlineSeconds, pod.Status.StartTime = &one, &start
-	}
-	stopped := memory{ill: map[string]bool{"app-0": true}}
+	stopped := memory{signalled: map[string]signal{"app-0": {name: terminate, ill: true}}}
 	for _, test := range []struct {
 		name   string
 		pod    *corev1.Pod
@@ -260,14 +236,9 @@ func TestStatusTellsWhatProbesAndDeadlinesSay(t *testing.T) {
 		{"not ready any more", newPod(readily(), shownReady), alive(running("app", 0)), says("app-0", readiness, ill), "Running; app running; Ready False ContainersNotReady containers with unready status: [app]"},
 		{"the run before was ready", newPod(readily(), shownReady), alive(running("app", 1), exited("app", 0, 1)), memory{}, "Running; app running; Ready False ContainersNotReady containers with unready status: [app]"},
 		{"not started yet", newPod(atStart()), alive(running("app", 0)), memory{}, "Running; app running; Ready False ContainersNotReady containers with unready status: [app]"},
-		{"a gate that nobody has opened", newPod(gates), alive(running("app", 0)), memory{}, `Running; app running ready; Ready False ReadinessGatesNotReady corresponding condition of pod readiness gate "example.com/gate" does not exist.`},
-		{"a gate that is shut", newPod(gates, gateIs("False")), alive(running("app", 0)), memory{}, `Running; app running ready; Ready False ReadinessGatesNotReady the status of pod readiness gate "example.com/gate" is not "True", but False`},
-		{"a gate that is open", newPod(gates, gateIs("True")), alive(running("app", 0)), memory{}, "Running; app running ready; Ready True"},
 		{"stopped because of a probe is failed", newPod(onFailure), alive(exited("app", 0, 0)), stopped, "Running; app terminated Completed 0; Ready False ContainersNotReady containers with unready status: [app]"},
 		{"a sidecar is no end", newPod(never, sidecars("side")), alive(exited("app", 0, 0), running("side", 0)), memory{}, "Running; app terminated Completed 0; Ready False ContainersNotReady containers with unready status: [app]"},
 		{"without it all is done", newPod(never, sidecars("side")), alive(exited("app", 0, 0), exited("side", 0, 0)), memory{}, "Succeeded; app terminated Completed 0; Ready False PodCompleted "},
-		{"late, and it runs", newPod(late), alive(running("app", 0)), memory{}, "Running; app running ready; Ready True"},
-		{"late", newPod(late), alive(exited("app", 0, 143)), memory{}, "Failed DeadlineExceeded Pod was active on the node longer than the specified deadline; app terminated Error 143; Ready False PodFailed "},
 		{"refused", newPod(), runtime.Pod{}, memory{refusal: refusal{"OutOfcpu", "full"}}, "Failed OutOfcpu Pod was rejected: full; Ready False PodFailed "},
 		{"refused before", newPod(func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "OutOfcpu", "Pod was rejected: full"
@@ -518,23 +489,6 @@ func TestReadinessIsAskedUntilTheEnd(t *testing.T) {
 		time.Sleep(time.Hour)
 		if got := b.oracle.times("ready", time.Now()); len(got) > 0 {
 			t.Errorf("when it was gone it was asked %d times", len(got))
-		}
-	})
-}
-
-func TestAPodIsStoppedWhenItsTimeIsOver(t *testing.T) {
-	withKubelet(t, func(t *testing.T, b *kubeletBench) {
-		minute := int64(60)
-		pod := b.create(func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &minute })
-		b.waitState("running", 0)
-		start := b.since(pod)
-		b.eventually("the pod has failed", func() bool { return b.pod().Status.Phase == corev1.PodFailed })
-		if took := time.Since(start); took < 59*time.Second || took > 62*time.Second {
-			t.Errorf("it took %v", took)
-		}
-		time.Sleep(time.Hour)
-		if s := b.pod().Status; s.Reason != "DeadlineExceeded" || say(s.ContainerStatuses[0].State) != "terminated Completed 0" || s.ContainerStatuses[0].RestartCount != 0 {
-			t.Errorf("it is %+v", s)
 		}
 	})
 }

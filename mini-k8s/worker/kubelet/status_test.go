@@ -40,7 +40,7 @@ func TestPhase(t *testing.T) {
 		{"only the newest attempt counts", newPod(policy(onFailure)), alive(exited("app", 1, 0), exited("app", 0, 1)), corev1.PodSucceeded},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := phaseOf(test.pod, attemptsOf(test.pod, test.actual, noon)); got != test.want {
+			if got := phaseOf(test.pod, (&memory{}).attemptsOf(test.pod, test.actual, noon)); got != test.want {
 				t.Errorf("the phase is %s, want %s", got, test.want)
 			}
 		})

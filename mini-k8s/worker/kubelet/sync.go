@@ -31,10 +31,10 @@ type memory struct {
 	written   *corev1.Pod                // as it was after the last report
 	signalled map[string]signal          // the last signal to each container, by ID
 	failed    map[string]failure         // containers that could not be started, by name
-	ill       map[string]bool            // containers that were stopped because of a probe, by ID
 	probers   map[asked]*prober          // those that run, or have come to a verdict, of the containers that run
 	verdicts  map[asked]verdict          // theirs, when this look began
 	refusal   refusal                    // of the node to run the pod
+	admitted  bool                       // it was not refused; the kubelet's lock of admission guards it
 	read      map[string]volumes.Content // ConfigMaps and Secrets, as they were
 	refreshed time.Time                  // when the files of the pod were brought up to date
 }
@@ -42,7 +42,8 @@ type memory struct {
 // signal is one that was sent.
 type signal struct {
 	name action
-	at   time.Time
+	at   time.Time // of the first: from then on counts how long the container has
+	ill  bool      // it was stopped because of a probe
 }
 
 // failure is why a container could not be started from an image, and when to try again.
@@ -60,7 +61,6 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 		if remembered, ok := k.memory.LoadAndDelete(uid); ok {
 			remembered.(*memory).endProbes()
 		}
-		k.admission.forget(uid)
 		if err := k.Runtime.RemovePod(ctx, uid); err != nil {
 			return err
 		}
@@ -69,8 +69,8 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 		}
 		return k.confirmDeletion(ctx, pod)
 	}
-	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{}, ill: map[string]bool{}, probers: map[asked]*prober{},
-		read: map[string]volumes.Content{}})
+	remembered, _ := k.memory.LoadOrStore(uid, &memory{signalled: map[string]signal{}, failed: map[string]failure{},
+		probers: map[asked]*prober{}, read: map[string]volumes.Content{}})
 	m := remembered.(*memory)
 	m.verdicts = map[asked]verdict{}
 	for question, p := range m.probers {
@@ -80,7 +80,7 @@ func (k *Kubelet) sync(ctx context.Context, uid types.UID) error {
 		pod = m.written // the watch has not brought it yet
 	}
 	if m.refusal == (refusal{}) {
-		if m.refusal = k.admit(pod); m.refusal.reason != "" {
+		if m.refusal = k.admit(pod, m); m.refusal.reason != "" {
 			k.events.Warning(pod, m.refusal.reason, "%s", m.refusal.message)
 		}
 	}
@@ -141,7 +141,7 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 			clear(m.failed) // in another sandbox it may work
 		case startContainer:
 			k.start(ctx, pod, *sandbox, m, s)
-		case callPreStop, terminate, lastCall, kill:
+		case callPreStop, terminate, kill:
 			err = k.stop(ctx, pod, addressOf(pod, sandbox, k.Address), m, s)
 		case beginProbe:
 			k.begin(ctx, pod, addressOf(pod, sandbox, k.Address), m, s)
@@ -160,24 +160,18 @@ func (k *Kubelet) carryOut(ctx context.Context, pod *corev1.Pod, sandbox *runtim
 	return nil
 }
 
-// stop takes one step towards the end of a container. When it was told first, by its hook or a signal, counts for how long
-// it has.
-func (k *Kubelet) stop(ctx context.Context, pod *corev1.Pod, podIP string, m *memory, s step) error {
-	sent := signal{s.do, time.Now()}
-	if before := m.signalled[s.id]; before.name == "" {
+// stop takes one step towards the end of a container.
+func (k *Kubelet) stop(ctx context.Context, pod *corev1.Pod, podIP string, m *memory, s step) (err error) {
+	sent := m.signalled[s.id]
+	if sent.name == "" {
 		k.events.Normal(pod, "Killing", "%s", cmp.Or(s.why, "Stopping container "+s.container.Name))
-		m.ill[s.id] = s.why != ""
-	} else if s.do != lastCall {
-		sent.at = before.at
+		sent.at, sent.ill = time.Now(), s.why != ""
 	}
-	var err error
-	switch s.do {
-	case callPreStop:
+	sent.name = s.do
+	if s.do == callPreStop {
 		k.begin(ctx, pod, podIP, m, s)
-	case kill:
-		err = k.Runtime.Signal(ctx, s.id, "SIGKILL")
-	default:
-		err = k.Runtime.Signal(ctx, s.id, "SIGTERM")
+	} else {
+		err = k.Runtime.Signal(ctx, s.id, string(s.do))
 	}
 	if err == nil {
 		m.signalled[s.id] = sent
@@ -202,24 +196,44 @@ func (k *Kubelet) start(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sa
 	if before := m.failed[name]; before.image == f.image {
 		f.count += before.count
 	}
-	f.retry = time.Now().Add(retryAfter(reason, f.count))
-	m.failed[name] = f
 	slog.Warn("container does not start", "pod", control.Key(pod), "container", name, "reason", err)
-	k.tellFailure(pod, reason, err)
+	wait := firstDelay
+	switch reason { // the first two may be cured from outside at any time, so they are tried again soon, however often they have failed
+	case notMounted:
+		k.events.Warning(pod, "FailedMount", "%v", err)
+	case badConfig:
+		k.events.Warning(pod, "Failed", "Error: %v", err)
+	default:
+		k.events.Warning(pod, "Failed", "Error: %s: %v", reason, err)
+		wait = restartDelay(f.count)
+	}
+	f.retry = time.Now().Add(wait)
+	m.failed[name] = f
 }
+
+// Why a container is not started yet, as its status says it.
+const (
+	badConfig  = "CreateContainerConfigError"
+	notMounted = "ContainerCreating"
+)
 
 // tryStart gets the image, prepares what the container is given and starts the container; reason is for the status if that fails.
 func (k *Kubelet) tryStart(ctx context.Context, pod *corev1.Pod, sandbox runtime.Sandbox, m *memory, s step) (reason string, err error) {
-	err = k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
+	imageUser, err := k.Runtime.EnsureImage(ctx, s.container.Image, s.container.ImagePullPolicy)
 	if errors.Is(err, runtime.ErrImageNotPresent) {
 		return "ErrImageNeverPull", err
 	}
 	if err != nil {
 		return "ErrImagePull", err
 	}
-	spec, reason, err := k.prepare(ctx, pod, s, addressOf(pod, &sandbox, k.Address), m)
+	read := k.reader(ctx, pod, m)
+	if err := k.Dir.Make(pod, read); err != nil {
+		return notMounted, err
+	}
+	m.refreshed = time.Now()
+	spec, err := k.prepare(ctx, pod, s, addressOf(pod, &sandbox, k.Address), imageUser, read)
 	if err != nil {
-		return reason, err
+		return badConfig, err
 	}
 	id, err := k.Runtime.StartContainer(ctx, sandbox, pod, spec)
 	if id == "" {

@@ -57,8 +57,8 @@ func TestUsageIsToldOfWhatRuns(t *testing.T) {
 		b.runtime.RemovePod(t.Context(), pod.UID)
 		time.Sleep(time.Minute)
 		ask()
-		if len(b.kubelet.samples.two) != 2 {
-			t.Errorf("it remembers %v", b.kubelet.samples.two)
+		if known := b.kubelet.samples.Load().(map[string]between); len(known) != 2 {
+			t.Errorf("it remembers %v", known)
 		}
 	})
 }

@@ -62,29 +62,25 @@ func (d *Docker) Machine(ctx context.Context) (Machine, error) {
 }
 
 // EnsureImage needs no network for an image that is present, unless the policy is Always.
-func (d *Docker) EnsureImage(ctx context.Context, name string, policy corev1.PullPolicy) error {
-	_, err := d.docker.ImageInspect(ctx, name)
+func (d *Docker) EnsureImage(ctx context.Context, name string, policy corev1.PullPolicy) (user string, err error) {
+	found, err := d.docker.ImageInspect(ctx, name)
 	present := err == nil
 	switch {
 	case err != nil && !cerrdefs.IsNotFound(err):
-		return fmt.Errorf("look for image %s: %w", name, err)
+		return "", fmt.Errorf("look for image %s: %w", name, err)
 	case present && policy != corev1.PullAlways:
-		return nil
+		return found.Config.User, nil
 	case policy == corev1.PullNever:
-		return fmt.Errorf("image %s: %w", name, ErrImageNotPresent)
+		return "", fmt.Errorf("image %s: %w", name, ErrImageNotPresent)
 	}
-	if err := d.pull(ctx, name); err != nil && present {
-		return fmt.Errorf("pull image %s (it is present; the policy IfNotPresent would use it): %w", name, err)
-	} else if err != nil {
-		return fmt.Errorf("pull image %s: %w", name, err)
+	if err = d.pull(ctx, name); err == nil {
+		found, err = d.docker.ImageInspect(ctx, name)
 	}
-	return nil
-}
-
-func (d *Docker) ImageUser(ctx context.Context, name string) (string, error) {
-	found, err := d.docker.ImageInspect(ctx, name)
-	if err != nil {
-		return "", fmt.Errorf("look whom image %s runs as: %w", name, err)
+	switch {
+	case err != nil && present:
+		return "", fmt.Errorf("pull image %s (it is present; the policy IfNotPresent would use it): %w", name, err)
+	case err != nil:
+		return "", fmt.Errorf("pull image %s: %w", name, err)
 	}
 	return found.Config.User, nil
 }

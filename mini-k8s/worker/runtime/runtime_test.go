@@ -201,10 +201,10 @@ func testRemovePod(t *testing.T, r Runtime) {
 func testPullPolicies(t *testing.T, r Runtime) {
 	const missing = "localhost:1/does-not-exist:v1"
 	for _, policy := range []corev1.PullPolicy{corev1.PullIfNotPresent, corev1.PullNever} {
-		if err := r.EnsureImage(t.Context(), images.HelloV1.Name, policy); err != nil {
+		if _, err := r.EnsureImage(t.Context(), images.HelloV1.Name, policy); err != nil {
 			t.Errorf("policy %s for a present image: %v", policy, err)
 		}
-		err := r.EnsureImage(t.Context(), missing, policy)
+		_, err := r.EnsureImage(t.Context(), missing, policy)
 		if err == nil || errors.Is(err, ErrImageNotPresent) != (policy == corev1.PullNever) {
 			t.Errorf("policy %s for a missing image: %v", policy, err)
 		}

@@ -45,31 +45,24 @@ func filesOf(v corev1.Volume, read Reader) (map[string]file, error) {
 	if from == nil {
 		return nil, errors.New("it is of a kind that this worker does not know")
 	}
-	optional := ptr.Deref(from.Optional, false)
+	optional, mode := ptr.Deref(from.Optional, false), ptr.Deref(from.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode) // a Secret's is the same
 	content, err := read(kind, from.Name, optional)
 	if err != nil {
 		return nil, err
 	}
-	mode := fs.FileMode(ptr.Deref(from.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)) // a Secret's is the same
-	all := map[string]file{}
-	for key, text := range content.Text {
-		all[key] = file{[]byte(text), mode}
-	}
-	for key, data := range content.Binary {
-		all[key] = file{data, mode}
-	}
-	if len(from.Items) == 0 {
-		return all, nil
-	}
 	files := map[string]file{}
+	if len(from.Items) == 0 {
+		for key, data := range content {
+			files[key] = file{data, fs.FileMode(mode)}
+		}
+	}
 	for _, item := range from.Items {
-		f, found := all[item.Key]
+		data, found := content[item.Key]
 		switch {
 		case !filepath.IsLocal(item.Path):
 			return nil, fmt.Errorf("path %q leads out of the volume", item.Path)
 		case found:
-			f.Mode = fs.FileMode(ptr.Deref(item.Mode, int32(f.Mode)))
-			files[filepath.Clean(item.Path)] = f
+			files[filepath.Clean(item.Path)] = file{data, fs.FileMode(ptr.Deref(item.Mode, mode))}
 		case !optional:
 			return nil, fmt.Errorf("%s %q references non-existent key: %s", strings.ToLower(kind), from.Name, item.Key)
 		}
@@ -91,12 +84,9 @@ func show(dir string, v corev1.Volume, group int, read Reader) error {
 	hash := sha256.Sum256(described)
 	version := fmt.Sprintf("..%x", hash[:8])
 	if shown, _ := os.Readlink(filepath.Join(dir, current)); shown != version {
-		err := os.RemoveAll(filepath.Join(dir, version)) // half of it may be there
-		if err == nil {
-			err = write(filepath.Join(dir, version), files, group)
-		}
-		if err != nil {
-			return errors.Join(err, os.RemoveAll(filepath.Join(dir, version))) // a full disk gets its room back
+		path := filepath.Join(dir, version)
+		if err := errors.Join(os.RemoveAll(path), write(path, files, group)); err != nil { // half of it may have been there
+			return errors.Join(err, os.RemoveAll(path)) // a full disk gets its room back
 		}
 		if err := link(version, filepath.Join(dir, current)); err != nil {
 			return err
@@ -111,20 +101,19 @@ func write(dir string, files map[string]file, group int) error {
 		return err
 	}
 	for path, f := range files {
-		parents := strings.Split(path, "/")
-		for i := range len(parents) - 1 {
-			if err := makeDir(filepath.Join(dir, filepath.Join(parents[:i+1]...))); err != nil {
+		for i, letter := range path {
+			if letter != '/' {
+				continue
+			}
+			if err := makeDir(filepath.Join(dir, path[:i])); err != nil {
 				return err
 			}
-		}
-		path = filepath.Join(dir, path)
-		if err := os.WriteFile(path, f.Data, 0o600); err != nil {
-			return err
 		}
 		if group != noGroup {
 			f.Mode |= 0o440
 		}
-		if err := give(path, group, f.Mode); err != nil {
+		path = filepath.Join(dir, path)
+		if err := cmp.Or(os.WriteFile(path, f.Data, 0o600), give(path, group, f.Mode)); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@
 package volumes
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 )
 
 // Dir is where a node keeps the files of its pods; with none nothing is made, for containers that are hollow. Calls for
@@ -30,10 +32,7 @@ import (
 type Dir string
 
 // Content is what a ConfigMap or Secret holds, by its keys.
-type Content struct {
-	Text   map[string]string
-	Binary map[string][]byte
-}
+type Content map[string][]byte
 
 // The kinds that a Reader reads.
 const (
@@ -46,41 +45,29 @@ type Reader func(kind, name string, optional bool) (Content, error)
 
 // Make makes those of a pod's volumes that are not there, and brings the others up to date.
 func (d Dir) Make(pod *corev1.Pod, read Reader) error {
-	return d.each(pod, func(v corev1.Volume, path string) error {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		switch {
-		case v.HostPath != nil:
-			return makeHostPath(v.HostPath.Path, v.HostPath.Type)
-		case v.EmptyDir != nil:
-			return makeEmptyDir(path, v.EmptyDir.Medium, groupOf(pod))
-		}
-		return show(path, v, groupOf(pod), read)
-	})
-}
-
-// Refresh brings what a pod sees of ConfigMaps and Secrets up to date. It makes no volume that is not there.
-func (d Dir) Refresh(pod *corev1.Pod, read Reader) error {
-	return d.each(pod, func(v corev1.Volume, path string) error {
-		if _, err := os.Lstat(filepath.Join(path, current)); err != nil {
-			return nil
-		}
-		return show(path, v, groupOf(pod), read)
-	})
-}
-
-// each does something with each of a pod's volumes, if this is a directory at all.
-func (d Dir) each(pod *corev1.Pod, do func(v corev1.Volume, path string) error) error {
 	if d == "" {
 		return nil
 	}
 	for _, v := range pod.Spec.Volumes {
-		if err := do(v, filepath.Join(d.of(pod.UID), v.Name)); err != nil {
+		if err := d.makeVolume(pod, v, read); err != nil {
 			return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err)
 		}
 	}
 	return nil
+}
+
+func (d Dir) makeVolume(pod *corev1.Pod, v corev1.Volume, read Reader) error {
+	if err := os.MkdirAll(d.of(pod.UID), 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(d.of(pod.UID), v.Name)
+	switch {
+	case v.HostPath != nil:
+		return makeHostPath(v.HostPath.Path, v.HostPath.Type)
+	case v.EmptyDir != nil:
+		return makeEmptyDir(path, v.EmptyDir.Medium, groupOf(pod))
+	}
+	return show(path, v, groupOf(pod), read)
 }
 
 // Source returns what of the machine is to be mounted for a mount of the pod, and whether it can only be read. The pod's
@@ -152,3 +139,67 @@ func Remove(path string) error {
 }
 
 func (d Dir) of(uid types.UID) string { return filepath.Join(string(d), string(uid)) }
+
+// noGroup is in the place of a pod's fsGroup, if it has none.
+const noGroup = -1
+
+// groupOf returns the group that gets all rights to what is made for a pod.
+func groupOf(pod *corev1.Pod) int {
+	if s := pod.Spec.SecurityContext; s != nil && s.FSGroup != nil {
+		return int(*s.FSGroup)
+	}
+	return noGroup
+}
+
+// give gives a file to the group and sets its mode, whatever the umask is. A change of the group takes bits of the mode away.
+func give(path string, group int, mode fs.FileMode) error {
+	return cmp.Or(os.Chown(path, -1, group), os.Chmod(path, mode))
+}
+
+// makeEmptyDir makes a directory that everybody may write to. It has its name only when all is done.
+func makeEmptyDir(path string, medium corev1.StorageMedium, group int) error {
+	if medium == corev1.StorageMediumMemory {
+		return mountMemory(path, group)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	fresh := path + ".new" // no volume has a dot in its name
+	if err := os.Mkdir(fresh, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	mode := fs.ModePerm
+	if group != noGroup {
+		mode |= fs.ModeSetgid // so that what is made in it is the group's as well
+	}
+	if err := give(fresh, group, mode); err != nil {
+		return err
+	}
+	return os.Rename(fresh, path)
+}
+
+// kinds are the types of hostPath volumes: what has to be there.
+var kinds = map[corev1.HostPathType]fs.FileMode{
+	corev1.HostPathDirectory: fs.ModeDir, corev1.HostPathDirectoryOrCreate: fs.ModeDir,
+	corev1.HostPathFile: 0, corev1.HostPathFileOrCreate: 0, corev1.HostPathSocket: fs.ModeSocket,
+	corev1.HostPathCharDev: fs.ModeDevice | fs.ModeCharDevice, corev1.HostPathBlockDev: fs.ModeDevice,
+}
+
+// makeHostPath makes what may be missing, and checks what must be there. With no type anything will do, and what is missing
+// becomes a directory, as it does with containerd.
+func makeHostPath(path string, of *corev1.HostPathType) error {
+	kind := ptr.Deref(of, corev1.HostPathUnset)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		switch kind {
+		case corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate:
+			return os.MkdirAll(path, 0o755)
+		case corev1.HostPathFileOrCreate:
+			return os.WriteFile(path, nil, 0o644)
+		}
+	}
+	if wanted, ok := kinds[kind]; ok && (err != nil || info.Mode().Type() != wanted) {
+		return fmt.Errorf("hostPath type check failed: %s is not of the type %s", path, kind)
+	}
+	return err
+}

@@ -21,15 +21,15 @@ type shelf map[string]Content
 func (s shelf) read(kind, name string, optional bool) (Content, error) {
 	content, found := s[kind+" "+name]
 	if !found && !optional {
-		return Content{}, fmt.Errorf("%s %q not found", strings.ToLower(kind), name)
+		return nil, fmt.Errorf("%s %q not found", strings.ToLower(kind), name)
 	}
 	return content, nil
 }
 
 func text(pairs ...string) Content {
-	c := Content{Text: map[string]string{}, Binary: map[string][]byte{}}
+	c := Content{}
 	for i := 0; i < len(pairs); i += 2 {
-		c.Text[pairs[i]] = pairs[i+1]
+		c[pairs[i]] = []byte(pairs[i+1])
 	}
 	return c
 }
@@ -96,7 +96,7 @@ func shown(t *testing.T, d Dir, volume string) string {
 
 func TestWhatAVolumeShows(t *testing.T) {
 	settings := text("color", "blue", "size", "XL")
-	settings.Binary["picture"] = []byte{1}
+	settings["picture"] = []byte{1}
 	all := shelf{"ConfigMap settings": settings, "Secret key": text("password", "hunter2")}
 	for _, row := range []struct{ name, volume, want, err string }{
 		{"all keys", `configMap: {name: settings}`, "color=blue picture=\x01 size=XL", ""},
@@ -181,7 +181,7 @@ func TestContentChangesInOneStep(t *testing.T) {
 	}()
 	for i := range 200 {
 		n := fmt.Sprint(i)
-		if err := d.Refresh(pod, shelf{"ConfigMap settings": text("a", n, "b", n)}.read); err != nil {
+		if err := d.Make(pod, shelf{"ConfigMap settings": text("a", n, "b", n)}.read); err != nil {
 			t.Fatal(err)
 		}
 		if got := shown(t, d, "v"); got != "a="+n+" b="+n {
@@ -192,7 +192,7 @@ func TestContentChangesInOneStep(t *testing.T) {
 	for said := range done {
 		t.Error(said)
 	}
-	if err := d.Refresh(pod, shelf{"ConfigMap settings": text("b", "x", "c", "y")}.read); err != nil {
+	if err := d.Make(pod, shelf{"ConfigMap settings": text("b", "x", "c", "y")}.read); err != nil {
 		t.Fatal(err)
 	}
 	if got := shown(t, d, "v"); got != "b=x c=y" {
@@ -239,11 +239,11 @@ func TestAFailureLeavesTheContentOfBefore(t *testing.T) {
 	d := newDir(t)
 	pod := newPod(t, `volumes: [{name: v, configMap: {name: settings}}]`)
 	mustMake(t, d, pod, shelf{"ConfigMap settings": text("a", "1")})
-	if err := d.Refresh(pod, shelf{}.read); err == nil || shown(t, d, "v") != "a=1" {
+	if err := d.Make(pod, shelf{}.read); err == nil || shown(t, d, "v") != "a=1" {
 		t.Errorf("the error is %v, it shows %q", err, shown(t, d, "v"))
 	}
 	long := strings.Repeat("x", 300) // no file has such a name
-	if err := d.Refresh(pod, shelf{"ConfigMap settings": text("a", "2", long, "2")}.read); err == nil || shown(t, d, "v") != "a=1" {
+	if err := d.Make(pod, shelf{"ConfigMap settings": text("a", "2", long, "2")}.read); err == nil || shown(t, d, "v") != "a=1" {
 		t.Errorf("the error is %v, it shows %q", err, shown(t, d, "v"))
 	}
 	entries, _ := os.ReadDir(filepath.Join(d.of(pod.UID), "v"))
@@ -326,11 +326,11 @@ func TestAnEmptyDirIsMadeOnceAndGoesWithItsPod(t *testing.T) {
 func TestHostPathsAreCheckedAndNeverRemoved(t *testing.T) {
 	for _, row := range []struct{ kind, path, err string }{
 		{"", "dir", ""}, {"", "file", ""}, {"", "new/one", ""},
-		{"Directory", "dir", ""}, {"Directory", "file", "file is not a directory"}, {"Directory", "new", "new is not a directory"},
-		{"DirectoryOrCreate", "dir", ""}, {"DirectoryOrCreate", "new/one", ""}, {"DirectoryOrCreate", "file", "file is not a directory"},
-		{"File", "file", ""}, {"File", "dir", "dir is not a file"}, {"File", "new", "new is not a file"},
+		{"Directory", "dir", ""}, {"Directory", "file", "file is not of the type"}, {"Directory", "new", "new is not of the type"},
+		{"DirectoryOrCreate", "dir", ""}, {"DirectoryOrCreate", "new/one", ""}, {"DirectoryOrCreate", "file", "file is not of the type"},
+		{"File", "file", ""}, {"File", "dir", "dir is not of the type"}, {"File", "new", "new is not of the type"},
 		{"FileOrCreate", "file", ""}, {"FileOrCreate", "new", ""}, {"FileOrCreate", "new/one", "no such file or directory"},
-		{"Socket", "file", "file is not a socket file"}, {"CharDevice", "dir", "dir is not a character device"}, {"BlockDevice", "new", "new is not a block device"},
+		{"Socket", "file", "file is not of the type Socket"}, {"CharDevice", "dir", "dir is not of the type CharDevice"}, {"BlockDevice", "new", "new is not of the type BlockDevice"},
 	} {
 		t.Run(strings.TrimSpace(row.kind+" "+row.path), func(t *testing.T) {
 			machine := t.TempDir()
