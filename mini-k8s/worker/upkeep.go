@@ -32,7 +32,7 @@ func (w *Worker) upkeep(deps control.Deps) *control.Loop {
 		if err != nil {
 			return err
 		}
-		return network.SetRoutes(ctx, w.Cluster, network.RoutesTo(nodes.List(), w.Address, addresses))
+		return network.SetRoutes(w.Cluster, network.RoutesTo(nodes.List(), w.Address, addresses))
 	})
 	control.Watch(loop, nodes, func(*corev1.Node) []string { return []string{routes} })
 	loop.AddAfter(rules, repair) // they have just been made

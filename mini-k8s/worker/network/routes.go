@@ -4,7 +4,6 @@ package network
 // to know which machine has which range, and that it can be reached with no router between.
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -67,7 +66,7 @@ func Addresses() (all []netip.Addr, err error) {
 
 // SetRoutes makes the cluster's routes those that are wanted. It leaves alone what is right already, and what others have
 // made; it goes on after a failure and returns all of them.
-func SetRoutes(_ context.Context, cluster string, wanted []Route) error {
+func SetRoutes(cluster string, wanted []Route) error {
 	found, err := listRoutes()
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func routesFollow(t *testing.T) {
 	to := func(node, podCIDR, via string) Route {
 		return Route{node, netip.MustParsePrefix(podCIDR), netip.MustParseAddr(via)}
 	}
-	if err := SetRoutes(t.Context(), "other", []Route{to("theirs", "10.245.1.0/24", "192.0.2.9")}); err != nil {
+	if err := SetRoutes("other", []Route{to("theirs", "10.245.1.0/24", "192.0.2.9")}); err != nil {
 		t.Error(err)
 	}
 	for _, step := range []struct {
@@ -55,7 +55,7 @@ func routesFollow(t *testing.T) {
 			[]Route{to("a", "10.244.1.0/24", "198.51.100.1"), to("b", "10.244.2.0/24", "192.0.2.3")}, []string{"10.244.2.0/24 192.0.2.3"}},
 		{"all go", "", nil, nil},
 	} {
-		if err := SetRoutes(t.Context(), "ours", step.wanted); (err == nil) != (step.failure == "") || !strings.Contains(fmt.Sprint(err), step.failure) {
+		if err := SetRoutes("ours", step.wanted); (err == nil) != (step.failure == "") || !strings.Contains(fmt.Sprint(err), step.failure) {
 			t.Errorf("%s: the error is %v, want %q", step.what, err, step.failure)
 		}
 		routes, err := listRoutes()

@@ -134,7 +134,7 @@ func removeRules(ctx context.Context, cluster string) error {
 		_, err := iptables(ctx, "-D", rule...)
 		failures = append(failures, err)
 	}
-	failures = append(failures, Apply(ctx, without(table(cluster))+without(Services(cluster))), SetRoutes(ctx, cluster, nil))
+	failures = append(failures, Apply(ctx, without(table(cluster))+without(Services(cluster))), SetRoutes(cluster, nil))
 	// Where a tool is not installed it cannot have left anything.
 	failures = slices.DeleteFunc(failures, func(err error) bool { return errors.Is(err, exec.ErrNotFound) })
 	return errors.Join(failures...)
