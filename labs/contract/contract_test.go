@@ -81,7 +81,7 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	})
 }
 
-func TestNoTestPassesOnAStarter(t *testing.T) {
+func TestNoTestPassesOnAStarterAndAllPassOnASolution(t *testing.T) {
 	t.Parallel()
 	eachLab(t, func(t *testing.T, top string, l workbench.Lab) {
 		result := check(t, top, l, "./"+l.Dir())
@@ -95,6 +95,12 @@ func TestNoTestPassesOnAStarter(t *testing.T) {
 		}
 		if len(result.Tests) < 5 {
 			t.Errorf("there are %d tests", len(result.Tests))
+		}
+		result = check(t, top, l, "./"+l.Solution(), "-race", "-count=5", "-timeout=10m")
+		if !result.Passed() {
+			var all strings.Builder
+			result.Print(&all, top, false)
+			t.Error(all.String())
 		}
 	})
 }
@@ -116,18 +122,6 @@ func TestAnUntouchedStarterIsSkipped(t *testing.T) {
 			t.Errorf("lab %s does not say that it is not started", l.Number)
 		}
 	}
-}
-
-func TestSolutionsPassAgainAndAgain(t *testing.T) {
-	t.Parallel()
-	eachLab(t, func(t *testing.T, top string, l workbench.Lab) {
-		result := check(t, top, l, "./"+l.Solution(), "-race", "-count=5", "-timeout=10m")
-		if !result.Passed() {
-			var all strings.Builder
-			result.Print(&all, top, false)
-			t.Error(all.String())
-		}
-	})
 }
 
 var failing = regexp.MustCompile(`(?m)^TestTask\w+$`)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	types "github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	docker "github.com/docker/docker/client"
 	appsv1 "k8s.io/api/apps/v1"
@@ -43,6 +44,10 @@ func BenchmarkWorker(b *testing.B) {
 	}
 	b.Cleanup(func() { d.Close() })
 	h.Run("docker", "swarm", "init", "--advertise-addr", h.Address)
+	overlay, err := d.NetworkCreate(b.Context(), "overlay", types.CreateOptions{Driver: "overlay"})
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.Run("Starts20", func(b *testing.B) {
 		times := map[string][]time.Duration{}
 		measure := func(what string, run func()) {
@@ -54,6 +59,8 @@ func BenchmarkWorker(b *testing.B) {
 			measure("pods", func() { runDeployment(b, r.Client, replicas) })
 			removeDeployment(b, r.Client, d)
 			measure("service", func() { runService(b, d) })
+			removeService(b, d)
+			measure("networked", func() { runService(b, d, overlay.ID) })
 			removeService(b, d)
 			for _, turns := range []int{2, 4, 8, replicas} {
 				measure(fmt.Sprint("plain", turns), func() { runPlain(b, d, turns) })
@@ -70,8 +77,10 @@ func BenchmarkWorker(b *testing.B) {
 		b.ReportMetric(0, "ns/op")
 		b.ReportMetric(float64(medians["pods"].Milliseconds()), "ms/20pods")
 		b.ReportMetric(float64(medians["service"].Milliseconds()), "ms/service")
+		b.ReportMetric(float64(medians["networked"].Milliseconds()), "ms/networked-service")
 		b.ReportMetric(float64(plain.Milliseconds()), "ms/plain")
 		b.ReportMetric(float64(medians["pods"])/float64(medians["service"]), "ratio-to-service")
+		b.ReportMetric(float64(medians["pods"])/float64(medians["networked"]), "ratio-to-networked-service")
 		b.ReportMetric(float64(medians["pods"])/float64(plain), "ratio-to-plain")
 	})
 	b.Run("Rolls20", func(b *testing.B) { rolls(b, r.Client, d) })
@@ -107,10 +116,14 @@ func removeDeployment(b *testing.B, c *client.Client, d *docker.Client) {
 	})
 }
 
-func runService(b *testing.B, d *docker.Client) {
+// runService starts tasks, which are reached by nobody unless they have a network.
+func runService(b *testing.B, d *docker.Client, networks ...string) {
 	count := uint64(replicas)
 	spec := swarm.ServiceSpec{Annotations: swarm.Annotations{Name: "bench"}, Mode: swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &count}},
 		TaskTemplate: swarm.TaskSpec{ContainerSpec: &swarm.ContainerSpec{Image: images.HelloV1.Name}}}
+	for _, id := range networks {
+		spec.TaskTemplate.Networks = append(spec.TaskTemplate.Networks, swarm.NetworkAttachmentConfig{Target: id})
+	}
 	if _, err := d.ServiceCreate(b.Context(), spec, swarm.ServiceCreateOptions{}); err != nil {
 		b.Fatal(err)
 	}
