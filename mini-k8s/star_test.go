@@ -130,8 +130,8 @@ func TestTheHouseIsSmall(t *testing.T) {
 	}
 }
 
-// rooms are what one reads in one go, and how many lines of code each may have, blank lines and comments apart: for the
-// heart of the master what one can read in an afternoon, for the others where they stand.
+// rooms are what one reads in one go, and how many lines of code each may have, without blank lines, comments and lists of
+// imports: for the master's heart and its loops what one can read in an afternoon, for the others where they stand.
 var rooms = []struct {
 	what  string
 	parts []string
@@ -140,10 +140,11 @@ var rooms = []struct {
 	// They grow too large when a kind gets handlers of its own instead of a row in the table of package api, or when a service
 	// beside the handlers (access, addresses, history, ...) does not get a package of its own below them. In Kubernetes each
 	// kind has a registry, and a strategy.
-	{"handlers and store", []string{"master/apiserver", "master/store"}, 2_000},
-	{"controllers", []string{"master/controllers/*"}, 1_840},
-	{"network, proxy and DNS", []string{"worker/network", "worker/proxy", "worker/dns"}, 1_140},
-	{"kubelet, runtime and volumes", []string{"worker/kubelet", "worker/runtime", "worker/volumes"}, 3_660},
+	{"handlers and store", []string{"master/apiserver", "master/store"}, 1_800},
+	{"rollouts, self-healing and autoscaling", []string{"master/controllers/deployment", "master/controllers/replicaset", "master/controllers/node",
+		"master/controllers/autoscaler", "master/controllers/garbage", "master/controllers/namespace"}, 1_500},
+	{"network, services and DNS", []string{"master/controllers/endpoints", "worker/network", "worker/proxy", "worker/dns"}, 1_200},
+	{"kubelet, runtime and volumes", []string{"worker/kubelet", "worker/runtime", "worker/volumes"}, 3_330},
 }
 
 func TestNoRoomIsTooLarge(t *testing.T) {
@@ -172,8 +173,11 @@ func linesOfCode(t *testing.T, path string) (count int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	imports := false
 	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+		line = strings.TrimSpace(line)
+		imports = imports && line != ")" || line == "import ("
+		if line != "" && !strings.HasPrefix(line, "//") && !imports {
 			count++
 		}
 	}
