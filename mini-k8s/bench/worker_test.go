@@ -31,6 +31,10 @@ const replicas = 20
 // are ready, against a service of swarm until its tasks run, and against plain containers through Docker's API, a container
 // for each pod and at the concurrency that is best for them: the same image, in turns, the medians compared. Then what the
 // worker takes with 50 pods and nothing to do.
+//
+// The service is measured without a network, where nobody reaches its tasks, and with one, as pods have. Sandboxes are not
+// made ahead: a container's hostname, which is the pod's name, is what its sandbox was created with, and Docker lets nobody
+// change that later.
 func BenchmarkWorker(b *testing.B) {
 	r := rig.New(b, 1)
 	h := r.Hosts[0]
