@@ -41,7 +41,7 @@ test: ## install what is missing, run all tests
 	$(GO) vet -race ./...
 	$(GO) test -race -vet=off -p 3 -parallel 3 -timeout 20m ./...
 
-mistakes: ## have the labs' tests catch all plausible mistakes; `make test` tries every third
+mistakes: ## have the labs' tests catch all plausible mistakes; `make test` tries every fourth
 	@scripts/setup.sh test
 	$(GO) test -race -run Mistakes -timeout 30m ./labs/contract -all
 
