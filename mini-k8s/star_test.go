@@ -17,7 +17,7 @@ import (
 
 const (
 	// linesInAll is where the house stands. Only what it can do more is a reason to raise it; DESIGN.md aims at 8,000.
-	linesInAll  = 21_320
+	linesInAll  = 21_380
 	linesInFile = 400
 )
 
@@ -176,10 +176,10 @@ func linesOfCode(t *testing.T, path string) (count int) {
 	imports := false
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
-		imports = imports && line != ")" || line == "import ("
-		if line != "" && !strings.HasPrefix(line, "//") && !imports {
+		if imports = imports || line == "import ("; !imports && line != "" && !strings.HasPrefix(line, "//") {
 			count++
 		}
+		imports = imports && line != ")"
 	}
 	return count
 }

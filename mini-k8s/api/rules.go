@@ -35,7 +35,7 @@ type goType[T any] struct {
 type typeRow struct {
 	goType   reflect.Type
 	fields   []fieldRow
-	oneOf    []string
+	oneOf    []fieldRow
 	defaults func(reflect.Value)
 	check    func(*check, reflect.Value, *field.Path)
 }
@@ -120,12 +120,16 @@ var fieldWord = regexp.MustCompile(`^(\w+)(!?)(=[^:]*)?(?::(.+))?$`)
 
 // of reads a row. It panics where that says what cannot be: a bug that every test finds.
 func of[T any](g goType[T]) *typeRow {
-	row := &typeRow{goType: reflect.TypeFor[T](), oneOf: strings.Fields(g.oneOf), defaults: func(reflect.Value) {}, check: func(*check, reflect.Value, *field.Path) {}}
+	row := &typeRow{goType: reflect.TypeFor[T](), defaults: func(reflect.Value) {}, check: func(*check, reflect.Value, *field.Path) {}}
 	if g.defaults != nil {
 		row.defaults = func(v reflect.Value) { g.defaults(v.Addr().Interface().(*T)) }
 	}
 	if g.check != nil {
 		row.check = func(c *check, v reflect.Value, at *field.Path) { g.check(c, v.Addr().Interface().(*T), at) }
+	}
+	for _, name := range strings.Fields(g.oneOf) {
+		index, _ := fieldAt(row.goType, name)
+		row.oneOf = append(row.oneOf, fieldRow{index: index, name: name})
 	}
 	for _, word := range strings.Fields(g.fields) {
 		parts := fieldWord.FindStringSubmatch(word)
@@ -228,16 +232,16 @@ func (c *check) keepTo(row *typeRow, v reflect.Value, at *field.Path) {
 	for _, f := range row.fields {
 		c.field(f, v.FieldByIndex(f.index), at.Child(f.name))
 	}
-	there := 0
-	for _, name := range row.oneOf {
-		if index, _ := fieldAt(row.goType, name); !v.FieldByIndex(index).IsNil() {
-			there++
+	var may, there []string
+	for _, f := range row.oneOf {
+		if may = append(may, f.name); !v.FieldByIndex(f.index).IsNil() {
+			there = append(there, f.name)
 		}
 	}
-	if there == 0 && len(row.oneOf) > 0 {
-		c.add(field.Required(at, "must specify one of: "+strings.Join(row.oneOf, ", ")))
-	} else if there > 1 {
-		c.add(field.Forbidden(at, "may not specify more than one of: "+strings.Join(row.oneOf, ", ")))
+	if len(may) > 0 && len(there) == 0 {
+		c.add(field.Required(at, "must specify one of: "+strings.Join(may, ", ")))
+	} else if len(there) > 1 {
+		c.add(field.Forbidden(at, "may not specify more than one of: "+strings.Join(may, ", ")))
 	}
 	row.check(c, v, at)
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -103,16 +102,19 @@ func (c *Cluster) check() error {
 	if c.Runtime != Docker && c.Runtime != Hollow {
 		return fmt.Errorf("--runtime %q: use %s or %s", c.Runtime, Docker, Hollow)
 	}
-	for cidr, parse := range map[*string]func(string) (netip.Prefix, error){
-		&c.ClusterCIDR: master.ParseClusterCIDR, &c.ServiceCIDR: master.ParseServiceCIDR} {
-		if *cidr == "" {
-			continue
-		}
-		prefix, err := parse(*cidr)
+	if c.ClusterCIDR != "" {
+		prefix, err := master.ParseClusterCIDR(c.ClusterCIDR)
 		if err != nil {
 			return err
 		}
-		*cidr = prefix.String() // one way to write it
+		c.ClusterCIDR = prefix.String() // one way to write it
+	}
+	if c.ServiceCIDR != "" {
+		prefix, err := master.ParseServiceCIDR(c.ServiceCIDR)
+		if err != nil {
+			return err
+		}
+		c.ServiceCIDR = prefix.String()
 	}
 	return checkName(c.Name)
 }
