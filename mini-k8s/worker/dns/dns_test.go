@@ -396,7 +396,7 @@ func TestAnswersAreKeptNoLongerThanTheyAreGood(t *testing.T) {
 	}{
 		"the shortest counts":        {&dns.Msg{Answer: append(record("a. 20 IN A 192.0.2.1"), record("a. 7 IN A 192.0.2.2")...)}, 7 * time.Second},
 		"no longer than the longest": {&dns.Msg{Answer: record("a. 3600 IN A 192.0.2.1")}, longest},
-		"nothing, as the SOA says":   {&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: dns.RcodeNameError}, Ns: record("a. 9 IN SOA a. b. 1 2 3 4 9")}, 9 * time.Second},
+		"nothing, as the SOA says":   {&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: dns.RcodeNameError}, Ns: record("a. 60 IN SOA a. b. 1 2 3 4 9")}, 9 * time.Second},
 		"a failure":                  {&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: dns.RcodeServerFailure}}, failed},
 	} {
 		if got := goodFor(row.answer); got != row.want {

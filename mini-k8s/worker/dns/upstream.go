@@ -83,8 +83,8 @@ func (u *upstream) ask(q dns.Question) *dns.Msg {
 	return new(dns.Msg).SetRcode(query, dns.RcodeServerFailure)
 }
 
-// goodFor returns how long an answer may be kept: as the shortest of its records says, among them the SOA of what does not
-// exist (RFC 2308); that nobody has answered, for a moment.
+// goodFor returns how long an answer may be kept: as the shortest of its records says; that there is nothing, as the SOA says
+// (RFC 2308, section 5); that nobody has answered, for a moment.
 func goodFor(answer *dns.Msg) time.Duration {
 	records := slices.Concat(answer.Answer, answer.Ns)
 	if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError || len(records) == 0 {
@@ -92,7 +92,11 @@ func goodFor(answer *dns.Msg) time.Duration {
 	}
 	good := longest
 	for _, record := range records {
-		good = min(good, time.Duration(record.Header().Ttl)*time.Second)
+		seconds := record.Header().Ttl
+		if soa, is := record.(*dns.SOA); is {
+			seconds = min(seconds, soa.Minttl)
+		}
+		good = min(good, time.Duration(seconds)*time.Second)
 	}
 	return good
 }
