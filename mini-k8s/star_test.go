@@ -17,7 +17,7 @@ import (
 
 const (
 	// linesInAll is where the house stands. Only what it can do more is a reason to raise it; DESIGN.md aims at 8,000.
-	linesInAll  = 21_380
+	linesInAll  = 21_400
 	linesInFile = 400
 )
 

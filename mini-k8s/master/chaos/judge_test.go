@@ -337,7 +337,8 @@ func (j *judge) created(e *episode, s *set, active, size int) {
 	}
 	for _, p := range j.pods {
 		if ref := metav1.GetControllerOfNoCopy(p); ref != nil && ref.UID != s.UID && !api.PodFinished(p) && j.sets[ref.UID] != nil && j.ownerOf(j.sets[ref.UID].ReplicaSet) == e {
-			j.failed(e, "%s begins while %s is there: of %s, on %q, %s, being deleted since %v, its ReplicaSet waits for %v", s.Name, p.Name, p.CreationTimestamp, p.Spec.NodeName, p.Status.Phase, p.DeletionTimestamp, ptr.Deref(j.sets[ref.UID].Status.TerminatingReplicas, -1))
+			j.failed(e, "%s begins while %s is there, being deleted since %v; its ReplicaSet waits for %d", s.Name, p.Name, p.DeletionTimestamp,
+				ptr.Deref(j.sets[ref.UID].Status.TerminatingReplicas, 0))
 			return
 		}
 	}

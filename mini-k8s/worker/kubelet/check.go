@@ -90,11 +90,19 @@ func (f *firstBytes) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// asking follows no redirects: they are answers. Certificates are not verified: they are for names, and a probe goes to an
-// address.
+// asking follows redirects on the same host: where another one sends its guests is no business of a probe, and counts as
+// an answer. Certificates are not verified: they are for names, and a probe goes to an address.
 var asking = http.Client{
-	Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+	CheckRedirect: func(to *http.Request, via []*http.Request) error {
+		if to.URL.Hostname() != via[0].URL.Hostname() {
+			return http.ErrUseLastResponse
+		}
+		if len(via) >= 10 {
+			return errors.New("stopped after 10 redirects")
+		}
+		return nil
+	},
 }
 
 func requestFor(ctx context.Context, get *corev1.HTTPGetAction, about Container) (*http.Request, error) {

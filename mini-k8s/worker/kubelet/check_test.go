@@ -47,6 +47,7 @@ func TestContainersAreAskedAsTheirProbesSay(t *testing.T) {
 	mux.HandleFunc("/to/elsewhere", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://192.0.2.1/", http.StatusMovedPermanently)
 	})
+	mux.HandleFunc("/round", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/round", http.StatusFound) })
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	mux.HandleFunc("/picky", func(w http.ResponseWriter, r *http.Request) {
 		if r.Host != "web.example" || r.Header.Get("X-Key") != "a" || r.Header.Get("Accept") != "*/*" || !strings.HasPrefix(r.UserAgent(), "kube-probe/") || r.URL.RawQuery != "full=1" {
@@ -92,8 +93,9 @@ func TestContainersAreAskedAsTheirProbesSay(t *testing.T) {
 		{"no slash", get("code/204"), scripted{}, "", ""},
 		{"404", get("/code/404"), scripted{}, "HTTP probe failed with statuscode: 404", ""},
 		{"500", get("/code/500"), scripted{}, "HTTP probe failed with statuscode: 500", ""},
-		{"redirected on the same host", get("/to/here"), scripted{}, "", ""},
+		{"redirected on the same host", get("/to/here"), scripted{}, "statuscode: 503", ""},
 		{"redirected to another host", get("/to/elsewhere"), scripted{}, "", ""},
+		{"redirected for ever", get("/round"), scripted{}, "stopped after 10 redirects", ""},
 		{"headers and query", get("/picky?full=1", func(a *corev1.HTTPGetAction) {
 			a.HTTPHeaders = []corev1.HTTPHeader{{Name: "host", Value: "web.example"}, {Name: "X-Key", Value: "a"}}
 		}), scripted{}, "", ""},
