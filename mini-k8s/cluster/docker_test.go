@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -290,7 +291,12 @@ func TestClustersThatStartAtTheSameMomentTakeDifferentAddresses(t *testing.T) {
 		others = append(others, other)
 		started = append(started, other.start("up", "--name", other.name, "--nodes", "1", "--demo=false"))
 	}
+	alone := u.another() // a worker without a master chooses as well
+	node := alone.name
+	alone.name = fmt.Sprintf("alone-%.4x", sha256.Sum256([]byte(node)))
+	worker := alone.start("worker", "--node", node, "--manifests", t.TempDir())
 	ranges := map[string]bool{}
+	worker.says("network made")
 	for i, p := range started {
 		p.says("The cluster is ready")
 		ranges[list[*corev1.Node](t, others[i].client())[0].Spec.PodCIDR] = true
@@ -304,4 +310,6 @@ func TestClustersThatStartAtTheSameMomentTakeDifferentAddresses(t *testing.T) {
 		}
 		others[i].leavesNothing()
 	}
+	alone.run("down", "--name", alone.name)
+	alone.leavesNothing()
 }

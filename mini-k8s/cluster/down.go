@@ -125,6 +125,9 @@ func stop(ctx context.Context, locks []string) error {
 // stopProcess asks the process that runs the cluster to take it down, and waits for that.
 func stopProcess(ctx context.Context, dir string) error {
 	text, err := os.ReadFile(dir + ".lock")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has just ended
+	}
 	if err != nil {
 		return err
 	}
@@ -132,7 +135,7 @@ func stopProcess(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s.lock does not tell which process runs the cluster", dir)
 	}
-	if err := syscall.Kill(process, syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(process, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("stop process %d (run this as the user who started it): %w", process, err)
 	}
 	for deadline := time.Now().Add(removeTimeout); isRunning(dir); control.Sleep(ctx, 50*time.Millisecond) {

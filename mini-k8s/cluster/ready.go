@@ -39,7 +39,7 @@ func (c *Cluster) startWorkers(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("wait for the workers, of which %d are not ready: %w", len(c.workers)-len(ready), err)
 	}
-	c.giveTurn() // every node has its network
+	c.endTurn() // every node has its network
 	if c.docker == nil {
 		return "all ready; hollow: their pods are simulated", nil
 	}

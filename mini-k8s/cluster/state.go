@@ -14,9 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
-	"workshop/mini-k8s/control"
 	"workshop/mini-k8s/master"
 	"workshop/mini-k8s/pki"
 	"workshop/mini-k8s/worker/network"
@@ -146,26 +144,6 @@ type settings struct {
 	Runtime     string `json:"runtime"`
 }
 
-// takeTurn waits while another cluster on this machine is between choosing its addresses and having networks with them: both
-// would choose the same. Where the file cannot be opened, it goes without.
-func (c *Cluster) takeTurn(ctx context.Context) {
-	file, err := os.OpenFile(filepath.Join(os.TempDir(), "mini-k8s-addresses.lock"), os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		return
-	}
-	c.endTurn = func() { file.Close() }
-	for syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil && ctx.Err() == nil {
-		control.Sleep(ctx, 20*time.Millisecond)
-	}
-}
-
-func (c *Cluster) giveTurn() {
-	if c.endTurn != nil {
-		c.endTurn()
-		c.endTurn = nil
-	}
-}
-
 // chooseAddresses takes those of the last run of this name, those that were asked for, or the first free ones. Of a
 // last run only the API server's can be changed: the pods have theirs.
 func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) {
@@ -183,7 +161,7 @@ func (c *Cluster) chooseAddresses(ctx context.Context) (note string, err error) 
 		}
 	}
 	if !c.existed && c.docker != nil {
-		c.takeTurn(ctx)
+		c.endTurn = network.TakeTurn(ctx)
 		if c.settings.ClusterCIDR, err = network.FreeCIDR(ctx, c.docker, c.Name, c.ClusterCIDR); err == nil {
 			c.settings.ServiceCIDR, err = network.FreeServiceCIDR(ctx, c.docker, c.Name, c.ServiceCIDR)
 		}

@@ -65,13 +65,13 @@ type Cluster struct {
 	ended    chan struct{}      // closed when they have ended
 	failure  error              // why they ended, if nobody stopped them; read it when they have ended
 	release  func()
-	endTurn  func() // lets the next cluster of this machine choose its addresses; nil if this one has
+	endTurn  func() // lets the next of this machine choose its addresses
 }
 
 // Up starts a cluster and returns when it is ready, and its demo, if wanted, is running. The caller must call Down,
 // or Wait and then Down. If Up fails, it leaves nothing behind that was not there before.
 func Up(ctx context.Context, options Options) (*Cluster, error) {
-	c := &Cluster{Options: options, dir: Dir(options.Name)}
+	c := &Cluster{Options: options, dir: Dir(options.Name), endTurn: func() {}}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	if c.settings, c.existed, err = loadSettings(c.dir); err == nil {
 		err = c.start(ctx)
 	}
-	c.giveTurn()
+	c.endTurn()
 	if err == nil {
 		return c, nil
 	}

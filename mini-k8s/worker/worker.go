@@ -190,12 +190,18 @@ func (w *Worker) alone(ctx context.Context, components ...control.Component) err
 // prepare makes everything that pods need, the images and the node's network, and says that the node is ready. A worker that
 // is alone has a network, with nothing that makes names or services of pods.
 func (w *Worker) prepare(ctx context.Context) (err error) {
+	if w.Docker != nil {
+		if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
+			return err
+		}
+	}
 	switch {
 	case w.Client != nil:
 		w.podCIDR, err = w.node.PodCIDR(ctx)
 	case w.Docker == nil:
 		w.podCIDR = "10.244.0.0/24"
 	default:
+		defer network.TakeTurn(ctx)()
 		w.podCIDR, err = network.RangeFor(ctx, w.Docker, w.Cluster, w.Node)
 		w.ClusterCIDR = w.podCIDR
 	}
@@ -204,9 +210,6 @@ func (w *Worker) prepare(ctx context.Context) (err error) {
 	}
 	if w.Docker != nil {
 		w.networked = w.Client != nil && network.CanSetRules(w.Docker)
-		if err := images.Ensure(ctx, w.Docker, images.All()...); err != nil {
-			return err
-		}
 		if err := w.ensureNetwork(ctx); errors.Is(err, network.ErrSameNodeOnly) {
 			slog.Warn("the pod network is incomplete", "node", w.Node, "reason", err)
 		} else if err != nil {

@@ -9,8 +9,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
+
+	"workshop/mini-k8s/control"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
@@ -50,6 +56,19 @@ func RangeFor(ctx context.Context, docker *client.Client, cluster, node string) 
 	}
 	all, err := FreeCIDR(ctx, docker, cluster, "")
 	return strings.TrimSuffix(all, "/16") + "/24", err
+}
+
+// TakeTurn waits while somebody else on this machine is between choosing a range and having a network with it, both of whom would
+// choose the same, and then keeps others waiting until end. Where the file for that cannot be opened, it goes without.
+func TakeTurn(ctx context.Context) (end func()) {
+	file, err := os.OpenFile(filepath.Join(os.TempDir(), "mini-k8s-addresses.lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return func() {}
+	}
+	for syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil && ctx.Err() == nil {
+		control.Sleep(ctx, 20*time.Millisecond)
+	}
+	return func() { file.Close() }
 }
 
 func free(ctx context.Context, docker *client.Client, cluster, asked string, from, to int) (string, error) {
